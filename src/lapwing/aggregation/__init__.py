@@ -1,0 +1,1 @@
+"""From a selection of episodes to one weight per token."""

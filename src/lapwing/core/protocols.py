@@ -1,0 +1,100 @@
+"""The eight protocols that the rooms of Lapwing meet at."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from lapwing.core.types import Action, Ask, Decision, Episode, Group, Match, Memory, State, Transition, View
+
+
+@runtime_checkable
+class Game(Protocol):
+    """Rules as functions of state: a frozen dataclass of settings, with no text and no hidden memory.
+
+    `State` and `View` are hashable and serialisable; an action is a string, or frozen with `str()` as its
+    canonical text. All chance comes from the `rng` argument. Optional methods: `initial_outcomes()` and
+    `outcomes(state, actions)` enumerate chance exactly; `heuristic(state, player)` is a simple strategy;
+    `words()` lists the vocabulary of the views; `for_split(split)` restricts the starts to one split.
+    """
+
+    @property
+    def num_players(self) -> int:
+        """How many seats the game has."""
+        ...
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Lowest and highest reward of one step."""
+        ...
+
+    @property
+    def restorable(self) -> bool:
+        """Whether a state can be stepped again from the middle of a match."""
+        ...
+
+    def initial(self, rng: np.random.Generator) -> State:
+        """Draw an initial state."""
+        ...
+
+    def players(self, state: State) -> tuple[int, ...]:
+        """Who decides now; several players decide at once."""
+        ...
+
+    def view(self, state: State, player: int) -> View:
+        """What the player may know."""
+        ...
+
+    def legal(self, state: State, player: int) -> Sequence[Action] | None:
+        """The legal actions in their canonical order, or None where actions are open-ended."""
+        ...
+
+    def step(self, state: State, actions: Mapping[int, Action], rng: np.random.Generator) -> Transition:
+        """Play one step; the argument `state` is left as it is."""
+        ...
+
+
+class Policy(Protocol):
+    """Decides; driven in batches."""
+
+    version: int
+
+    def act_many(self, asks: Sequence[Ask]) -> list[tuple[Decision, Memory]]:
+        """Decide every ask; the order of the answers is the order of the asks."""
+        ...
+
+
+class Sampler(Protocol):
+    """Draws the matches of an iteration and reviews each finished group."""
+
+    def draw(self, iteration: int) -> list[Match]:
+        """The matches to play in this iteration."""
+        ...
+
+    def review(self, group: Group) -> bool:
+        """Whether the finished group is accepted for training."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What must be saved for an exact resume, as JSON."""
+        ...
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` returned."""
+        ...
+
+
+class Collector(Protocol):
+    """Plays matches with a policy."""
+
+    def play(self, matches: Sequence[Match]) -> list[Episode]:
+        """Play all matches to their end; episodes come in the order of the matches."""
+        ...
+
+
+class Annotator(Protocol):
+    """Adds columns to a batch."""
+
+    def columns(self, batch: Any) -> dict[str, np.ndarray]:
+        """The new columns by name."""
+        ...

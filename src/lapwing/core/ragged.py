@@ -1,0 +1,108 @@
+"""Operations on ragged arrays: values laid end to end, with `splits` of length segments + 1 as boundaries."""
+
+import numpy as np
+
+
+def lengths_to_splits(lengths: np.ndarray) -> np.ndarray:
+    """Boundaries [S+1] of segments with the given lengths [S]."""
+    splits = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=splits[1:])
+    return splits
+
+
+def segment_of(splits: np.ndarray) -> np.ndarray:
+    """The segment that each element belongs to, int64 [splits[-1]]."""
+    return np.repeat(np.arange(len(splits) - 1), np.diff(splits))
+
+
+def segment_sum(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
+    """Sum of each segment, float64 [S]; an empty segment gives 0."""
+    return np.bincount(segment_of(splits), weights=values, minlength=len(splits) - 1).astype(np.float64)
+
+
+def segment_mean(values: np.ndarray, splits: np.ndarray) -> np.ndarray:
+    """Mean of each segment, float64 [S]; an empty segment gives 0."""
+    return segment_sum(values, splits) / np.maximum(np.diff(splits), 1)
+
+
+def reverse_discounted_sum(values: np.ndarray, discount: float, splits: np.ndarray) -> np.ndarray:
+    """Discounted sum from each element to the end of its segment.
+
+        y_t = x_t + γ y_{t+1},   y = 0 past the end of the segment
+
+    Args:
+      values: x, [N].
+      discount: γ, in [0, 1].
+      splits: boundaries of the segments, [S+1].
+
+    Returns:
+      y, float64 [N].
+    """
+    values = np.asarray(values, dtype=np.float64)
+    position_from_end = _position_from_end(splits)
+    result = values.copy()
+    order = np.argsort(position_from_end, kind="stable")
+    bounds = np.searchsorted(position_from_end[order], np.arange(1, position_from_end.max(initial=0) + 2))
+    # All last elements are done; then all last-but-one at once, and so on: one vector operation per position.
+    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+        at = order[low:high]
+        result[at] += discount * result[at + 1]
+    return result
+
+
+def _position_from_end(splits: np.ndarray) -> np.ndarray:
+    return splits[1:][segment_of(splits)] - 1 - np.arange(splits[-1])
+
+
+def group_index(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Number the groups 0, 1, …: the group of each member [E] and the size of each group."""
+    _, index = np.unique(group, return_inverse=True)
+    index = index.reshape(-1)
+    return index, np.bincount(index)
+
+
+def group_mean(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Mean of each member's group, float64 [E]."""
+    index, size = group_index(group)
+    return (np.bincount(index, weights=values) / size)[index]
+
+
+def group_std(values: np.ndarray, group: np.ndarray, *, ddof: int = 1) -> np.ndarray:
+    """Standard deviation of each member's group, float64 [E]; 0 where the group has at most `ddof` members.
+
+    A group whose values are all equal gives exactly 0, without the rounding of the mean.
+    """
+    index, size = group_index(group)
+    values = np.asarray(values, dtype=np.float64)
+    centred = values - (np.bincount(index, weights=values) / size)[index]
+    square = np.bincount(index, weights=centred**2)
+    std = np.sqrt(square / np.maximum(size - ddof, 1))
+    std[(size <= ddof) | ~_has_spread(values, index, len(size))] = 0.0
+    return std[index]
+
+
+def has_spread(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Whether the values of each member's group differ at all, bool [E]."""
+    index, size = group_index(group)
+    return _has_spread(np.asarray(values, dtype=np.float64), index, len(size))[index]
+
+
+def _has_spread(values: np.ndarray, index: np.ndarray, groups: int) -> np.ndarray:
+    low = np.full(groups, np.inf)
+    high = np.full(groups, -np.inf)
+    np.minimum.at(low, index, values)
+    np.maximum.at(high, index, values)
+    return high > low
+
+
+def concatenate_splits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Boundaries of two ragged arrays laid one after the other."""
+    return np.concatenate([first, first[-1] + second[1:]])
+
+
+def take_segments(splits: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the elements of the chosen segments, in order, and the new boundaries."""
+    lengths = np.diff(splits)[segments]
+    new_splits = lengths_to_splits(lengths)
+    offset = np.repeat(splits[:-1][segments] - new_splits[:-1], lengths)
+    return np.arange(new_splits[-1]) + offset, new_splits

@@ -1,0 +1,108 @@
+"""From a name in a recipe to the function or class that it means.
+
+In most rooms file name = function name = recipe key: `lapwing/credit/grpo.py` holds `grpo`. In the rooms that keep
+several things in one module, the key is the name of a public member of that module in snake case.
+"""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lapwing.core.errors import UserError, nearest
+
+_ROOT = Path(__file__).parent.parent
+
+# Rooms with one method per file.
+FOLDERS = ("credit", "modulation", "selection", "filters", "shaping", "aggregation", "losses", "games", "samplers")
+_NOT_METHODS = {"games": {"game", "contract"}}
+
+
+class Entry(NamedTuple):
+    """What `lapwing list` shows of a method."""
+
+    name: str
+    summary: str
+    source: str
+    level: str | None
+    scope: str | None
+    needs: tuple[str, ...]
+
+
+def names(folder: str) -> list[str]:
+    """The methods that a folder holds, by listing it."""
+    found = {path.stem for path in (_ROOT / folder).glob("*.py") if not path.stem.startswith("_")}
+    return sorted(found - _NOT_METHODS.get(folder, set()))
+
+
+def resolve(folder: str, name: str, *, allow_code: tuple[str, ...] = ()) -> Callable[..., Any]:
+    """Import the method that a recipe names.
+
+    Args:
+      folder: a room with one method per file, such as "credit".
+      name: the method, or `my_pkg.my_file:my_method` for code outside Lapwing.
+      allow_code: packages outside Lapwing whose code may be imported.
+
+    Raises:
+      UserError: there is no such method, or its package was not allowed.
+    """
+    if ":" in name:
+        return _resolve_outside(name, allow_code)
+    known = names(folder)
+    if name not in known:
+        raise UserError(f"There is no '{name}' in {folder}; {nearest(name, known)}")
+    module = importlib.import_module(f"lapwing.{folder}.{name}")
+    found = getattr(module, name, None) or getattr(module, class_name(name))
+    return found
+
+
+def _resolve_outside(name: str, allow_code: tuple[str, ...]) -> Callable[..., Any]:
+    module_name, _, attribute = name.partition(":")
+    package = module_name.partition(".")[0]
+    if package not in allow_code:
+        raise UserError(f"'{name}' is code outside Lapwing; allow it with --allow-code {package}.")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"'{name}' could not be imported: {error}.") from error
+
+
+def class_name(name: str) -> str:
+    """The class that a snake-case key stands for: frozen_lake → FrozenLake."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def describe(folder: str, name: str) -> Entry:
+    """Read a method's line, source and constants from its file without importing it."""
+    tree = ast.parse((_ROOT / folder / f"{name}.py").read_text(encoding="utf-8"))
+    constants: dict[str, Any] = {}
+    docstring = ""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if node.targets[0].id in {"NEEDS", "LEVEL", "SCOPE", "MERGEABLE"}:
+                constants[node.targets[0].id] = ast.literal_eval(node.value)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in {name, class_name(name)}:
+            docstring = ast.get_docstring(node) or ""
+    return Entry(
+        name=name,
+        summary=docstring.partition("\n")[0],
+        source=_source_line(docstring),
+        level=constants.get("LEVEL"),
+        scope=constants.get("SCOPE"),
+        needs=tuple(constants.get("NEEDS", ())),
+    )
+
+
+def _source_line(docstring: str) -> str:
+    lines = inspect.cleandoc(docstring).splitlines()
+    for number, line in enumerate(lines):
+        if line.strip().startswith("Reference:"):
+            text = [line.strip().removeprefix("Reference:").strip()]
+            for following in lines[number + 1 :]:
+                if not following.strip():
+                    break
+                text.append(following.strip())
+            return " ".join(text)
+    return ""

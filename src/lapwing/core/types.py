@@ -1,0 +1,169 @@
+"""The nouns of Lapwing as frozen data: Match, Transition, Ask, Decision, Step, Episode, Group, Selection."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+
+State = Any
+View = Any
+Action = Any
+Memory = Any
+
+
+class Message(TypedDict):
+    """One message of a chat: `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What one step of a game did.
+
+    Attributes:
+      state: the state after the step.
+      reward: reward of each player for this step.
+      terminated: the game ended by its rules.
+      success: per player, whether the match counts as won; None where the game has no such notion or goes on.
+      outcome: per player, what is judged at the end only (an answer); None where there is nothing.
+      parts: named parts of the reward, for the log.
+    """
+
+    state: State
+    reward: Mapping[int, float]
+    terminated: bool = False
+    success: Mapping[int, bool] | None = None
+    outcome: Mapping[int, float] | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One play of a game from one seed.
+
+    The members of a group share `seed`, `split`, `iteration` and `group`, therefore their initial state; with
+    `share_chance` they also share the chance of every transition.
+    """
+
+    game: Any
+    seed: int
+    split: str
+    iteration: int
+    group: int
+    member: int
+    max_steps: int
+    share_chance: bool = True
+
+    @property
+    def identifier(self) -> str:
+        """The name of the match within its run, `split/iteration/group/member`."""
+        return f"{self.split}/{self.iteration}/{self.group}/{self.member}"
+
+
+@dataclass(slots=True)
+class Ask:
+    """A policy is asked for one decision.
+
+    Attributes:
+      view: what the player may know.
+      legal: the legal actions, or None where the game is open-ended.
+      memory: what the policy returned with its last decision in this episode; None at the start.
+      key: the 64-bit key of this decision's random stream.
+      game, state, player: the truth, for baselines that are allowed to know it; a language agent reads none of it.
+    """
+
+    view: View
+    legal: Sequence[Action] | None
+    memory: Memory
+    key: int
+    game: Any
+    state: State
+    player: int
+
+
+@dataclass(slots=True)
+class Decision:
+    """One reply of a policy and the action that it stands for.
+
+    Attributes:
+      action: the action that is executed, None if the reply was invalid and a rule decides.
+      valid: the reply parsed to a legal action.
+      text: the reply as text.
+      context: the whole context as token ids, int32.
+      token: the reply as token ids, int32 (empty for policies that are no language models).
+      logprob: log-probability of each reply token as sampled, float64, same length as `token`.
+      reason: why the reply was invalid, empty if it was valid.
+      extends: how many leading tokens of `context` are the previous context and reply of the episode; 0 = fresh.
+      stop_reason: what ended the reply: "end", "stop" or "length".
+    """
+
+    action: Action | None
+    valid: bool
+    text: str
+    context: np.ndarray
+    token: np.ndarray
+    logprob: np.ndarray
+    reason: str = ""
+    extends: int = 0
+    stop_reason: str = "end"
+
+
+@dataclass(slots=True)
+class Step:
+    """One decision of an episode and what came of it."""
+
+    decision: Decision
+    action: Action | None
+    view: View
+    view_key: int
+    action_key: int
+    next_view_key: int
+    reward: float
+    domain_reward: float
+    parts: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class Episode:
+    """One player's decisions in one match."""
+
+    match: Match
+    player: int
+    steps: list[Step]
+    terminated: bool
+    truncated: bool
+    outcome: float = 0.0
+    success: bool | None = None
+    final_context: np.ndarray | None = None
+    policy_version: int = 0
+
+    @property
+    def episode_return(self) -> float:
+        """Sum of the training rewards plus the outcome."""
+        return sum(step.reward for step in self.steps) + self.outcome
+
+    @property
+    def domain_return(self) -> float:
+        """Sum of the game's own rewards plus the outcome: what is reported."""
+        return sum(step.domain_reward for step in self.steps) + self.outcome
+
+
+class Group(NamedTuple):
+    """The finished episodes of one group, for the review of a sampler."""
+
+    index: int
+    episodes: list[Episode]
+
+
+class Selection(NamedTuple):
+    """How often, and how strongly, each episode is trained on.
+
+    An episode counts `count` times in numerator and denominator of an aggregation; `factor`, an importance
+    correction, multiplies its numerator only.
+    """
+
+    count: np.ndarray
+    factor: np.ndarray

@@ -1,0 +1,1 @@
+"""Credit assignment: pure functions from a batch to one advantage per step or token."""

@@ -1,0 +1,1 @@
+"""Which episodes carry a signal at all."""

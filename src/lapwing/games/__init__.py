@@ -1,0 +1,1 @@
+"""Games: rules as functions of state, no text."""

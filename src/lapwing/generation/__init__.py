@@ -1,0 +1,1 @@
+"""Generators: contexts to sampled replies with log-probabilities."""

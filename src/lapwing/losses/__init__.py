@@ -1,0 +1,1 @@
+"""Policy losses and regularisers: one number per token, to be minimised."""

@@ -1,0 +1,1 @@
+"""Build torch models and score with them."""

@@ -1,0 +1,1 @@
+"""Policies: renderer, generator and parser; and baselines that are no language models."""

@@ -1,0 +1,1 @@
+"""Samplers draw matches and review finished groups."""

@@ -1,0 +1,1 @@
+"""Which episodes are trained on, and how often."""

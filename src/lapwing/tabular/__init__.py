@@ -1,0 +1,1 @@
+"""Enumerate a finite game and solve it."""

@@ -1,0 +1,1 @@
+"""The loop, the learner, stages, checkpoints and metrics."""
