@@ -5,7 +5,21 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from lapwing.core.types import Action, Ask, Decision, Episode, Group, Match, Memory, State, Transition, View
+from lapwing.core.types import (
+    Action,
+    Ask,
+    Completion,
+    Decision,
+    Episode,
+    Group,
+    Match,
+    Memory,
+    Prompt,
+    Request,
+    State,
+    Transition,
+    View,
+)
 
 
 @runtime_checkable
@@ -61,6 +75,20 @@ class Policy(Protocol):
 
     def act_many(self, asks: Sequence[Ask]) -> list[tuple[Decision, Memory]]:
         """Decide every ask; the order of the answers is the order of the asks."""
+        ...
+
+
+class Generator(Protocol):
+    """Samples replies."""
+
+    max_tokens: int
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """One reply for each request, in order."""
+        ...
+
+    def prefetch(self, prompts: Sequence[Prompt]) -> None:
+        """The prompts may be asked for soon; a hint that changes no result."""
         ...
 
 

@@ -56,11 +56,39 @@ class Match:
     member: int
     max_steps: int
     share_chance: bool = True
+    start: tuple[int, int] | None = None
+
+    @property
+    def start_address(self) -> tuple[int, int]:
+        """The (iteration, group) that the initial state is drawn for."""
+        return (self.iteration, self.group) if self.start is None else self.start
 
     @property
     def identifier(self) -> str:
         """The name of the match within its run, `split/iteration/group/member`."""
         return f"{self.split}/{self.iteration}/{self.group}/{self.member}"
+
+
+class Prompt(NamedTuple):
+    """A context as token ids, and its bytes as a key for memos."""
+
+    token: np.ndarray
+    key: bytes
+
+
+class Request(NamedTuple):
+    """A context to continue, with the 64-bit key of the reply's random stream."""
+
+    prompt: Prompt
+    key: int
+
+
+class Completion(NamedTuple):
+    """A sampled reply: token ids, their log-probabilities as sampled, and what ended it."""
+
+    token: np.ndarray
+    logprob: np.ndarray
+    stop_reason: str
 
 
 @dataclass(slots=True)
@@ -72,7 +100,8 @@ class Ask:
       legal: the legal actions, or None where the game is open-ended.
       memory: what the policy returned with its last decision in this episode; None at the start.
       key: the 64-bit key of this decision's random stream.
-      game, state, player: the truth, for baselines that are allowed to know it; a language agent reads none of it.
+      game, state, player, steps_left: the truth, for baselines that are allowed to know it; a language agent reads
+        none of it.
     """
 
     view: View
@@ -82,6 +111,7 @@ class Ask:
     game: Any
     state: State
     player: int
+    steps_left: int
 
 
 @dataclass(slots=True)

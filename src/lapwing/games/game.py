@@ -1,0 +1,27 @@
+"""The game protocol and the few functions that work on any game."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lapwing.core.protocols import Game
+from lapwing.core.types import Action, State, Transition
+
+__all__ = ["Game", "Transition", "for_split", "has_exact_outcomes", "outcomes"]
+
+SPLITS = ("train", "development", "test")
+
+
+def for_split(game: Game, split: str) -> Game:
+    """The same game with its starts restricted to one split; games without splits are told apart by their seeds."""
+    restrict = getattr(game, "for_split", None)
+    return game if restrict is None else restrict(split)
+
+
+def has_exact_outcomes(game: Game) -> bool:
+    """Whether the chance of the game's steps can be enumerated."""
+    return callable(getattr(game, "outcomes", None))
+
+
+def outcomes(game: Any, state: State, actions: Mapping[int, Action]) -> list[tuple[float, Transition]]:
+    """All outcomes of a step with their probabilities, for games that can enumerate them."""
+    return game.outcomes(state, actions)

@@ -1,0 +1,237 @@
+"""Snake, alone or against a second snake; rounds are simultaneous."""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+
+from lapwing.core.errors import UserError
+from lapwing.core.types import Transition
+
+ACTIONS = ("up", "down", "left", "right")
+_MOVES: dict[str, tuple[int, int]] = {"up": (0, 1), "down": (0, -1), "left": (-1, 0), "right": (1, 0)}
+
+Cell = tuple[int, int]
+Body = tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnakeState:
+    """The board: the cells of each snake, head first (none: the snake is dead), and the apples in ascending order."""
+
+    bodies: tuple[Body, ...]
+    apples: tuple[Cell, ...]
+
+    @property
+    def alive(self) -> tuple[int, ...]:
+        """The seats whose snake lives."""
+        return tuple(player for player, body in enumerate(self.bodies) if body)
+
+
+@dataclass(frozen=True, slots=True)
+class SnakeView:
+    """All that there is to know: the board's size, the own body, the other living bodies, and the apples."""
+
+    width: int
+    height: int
+    body: Body
+    others: tuple[Body, ...]
+    apples: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Snake:
+    """Steer a snake to apples; every apple makes it longer, and hitting anything else kills it.
+
+    | action | the head moves |
+    | --- | --- |
+    | up | to y + 1 |
+    | down | to y - 1 |
+    | left | to x - 1 |
+    | right | to x + 1 |
+
+    View: width and height, the own body (head first), the bodies of the other living snakes, and the apples. A cell
+    is (x, y), with (0, 0) at the bottom left.
+
+    Start: apples and snakes lie on different cells drawn uniformly; every snake is one cell long.
+
+    Round: all living snakes move at once, against the board as it was when the round began, tails included.
+
+    1. Snakes whose new heads are on one cell die.
+    2. A snake whose new head is off the board or on a cell of any snake dies, even if that cell is a tail that is
+       about to move away. So two snakes that swap their heads die both.
+    3. Any other snake moves. On an apple it grows by one cell, the new head; else its tail leaves the last cell.
+    4. The dead vanish. Then apples are drawn uniformly on free cells until there are `apples` of them again, or no
+       cell is free.
+
+    Reward: `death_reward` is all that the round gives to a snake that dies in it; a living snake gets `step_reward`,
+    and `apple_reward` besides if it ate. The parts `apples` and `deaths` count those of the
+    round, with two snakes seat by seat as `apples_0`, `apples_1`, `deaths_0` and `deaths_1`.
+
+    End: a lone snake plays until it dies; with two snakes the game ends as soon as at most one lives, and the
+    survivor gets nothing for it. It also ends when the snakes fill the whole board, apples and all. There is no
+    notion of success; a cap on the number of rounds belongs to the sampler.
+
+    Attributes:
+      width: cells from left to right, 2 to 64.
+      height: cells from bottom to top, 2 to 64.
+      apples: how many apples lie on the board, at least 1.
+      num_snakes: 1, or 2 with a second seat.
+      death_reward: the whole reward of the round in which the snake dies.
+      apple_reward: what an apple adds to the round's reward.
+      step_reward: reward of a round that is survived.
+    """
+
+    width: int = 5
+    height: int = 5
+    apples: int = 1
+    num_snakes: int = 1
+    death_reward: float = -1.0
+    apple_reward: float = 1.0
+    step_reward: float = 0.0
+
+    restorable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not (2 <= self.width <= 64 and 2 <= self.height <= 64):
+            raise UserError(
+                f"A snake board has 2 to 64 cells along a side, not {self.width} x {self.height}; "
+                "set game.width and game.height."
+            )
+        if self.num_snakes not in (1, 2):
+            raise UserError(f"Snake is played by 1 or 2 snakes, not {self.num_snakes}; set game.num_snakes.")
+        cells = self.width * self.height
+        if not 1 <= self.apples <= cells - self.num_snakes:
+            raise UserError(
+                f"A {self.width} x {self.height} board beside {self.num_snakes} snake(s) has room for 1 to "
+                f"{cells - self.num_snakes} apples, not {self.apples}; set game.apples."
+            )
+        for name in ("death_reward", "apple_reward", "step_reward"):
+            reward = float(getattr(self, name))
+            if not math.isfinite(reward):
+                raise UserError(f"A reward is a finite number, not {reward}; set game.{name}.")
+            object.__setattr__(self, name, reward)
+
+    @property
+    def num_players(self) -> int:
+        """One seat per snake."""
+        return self.num_snakes
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """From the worst of dying, surviving and eating to the best."""
+        rewards = (self.death_reward, self.step_reward, self.step_reward + self.apple_reward)
+        return min(rewards), max(rewards)
+
+    def initial(self, rng: np.random.Generator) -> SnakeState:
+        """Lay the apples and then the snakes on different cells."""
+        cells = _cells(self.width, self.height)
+        drawn = [cells[index] for index in rng.permutation(len(cells))[: self.apples + self.num_snakes].tolist()]
+        return SnakeState(
+            bodies=tuple((head,) for head in drawn[self.apples :]),
+            apples=tuple(sorted(drawn[: self.apples])),
+        )
+
+    def players(self, state: SnakeState) -> tuple[int, ...]:
+        """The seats whose snake lives; they decide at once."""
+        return state.alive
+
+    def view(self, state: SnakeState, player: int) -> SnakeView:
+        """The whole board as this snake sees it."""
+        others = tuple(body for seat, body in enumerate(state.bodies) if body and seat != player)
+        return SnakeView(self.width, self.height, state.bodies[player], others, state.apples)
+
+    def legal(self, state: SnakeState, player: int) -> tuple[str, ...]:
+        """All four moves, also the deadly ones."""
+        return ACTIONS
+
+    def step(self, state: SnakeState, actions: Mapping[int, str], rng: np.random.Generator) -> Transition:
+        """Play one round; chance places the new apples."""
+        heads = [_moved(body[0], actions[player]) for player, body in enumerate(state.bodies)]
+        bodies: list[Body] = []
+        reward: dict[int, float] = {}
+        parts: dict[str, float] = {}
+        apples = state.apples
+        for player, (head, body) in enumerate(zip(heads, state.bodies, strict=True)):
+            if self._is_deadly(head, state.bodies) or heads.count(head) > 1:
+                reward[player] = self.death_reward
+                parts[self._part("deaths", player)] = 1.0
+                bodies.append(())
+            elif head in apples:
+                reward[player] = self.step_reward + self.apple_reward
+                parts[self._part("apples", player)] = 1.0
+                apples = tuple(apple for apple in apples if apple != head)
+                bodies.append((head, *body))
+            else:
+                reward[player] = self.step_reward
+                bodies.append((head, *body[:-1]))
+        if len(apples) < self.apples:
+            apples = self._refilled(apples, bodies, rng)
+        after = SnakeState(tuple(bodies), apples)
+        return Transition(after, reward, terminated=() in bodies or not apples, parts=parts)
+
+    def heuristic(self, state: SnakeState, player: int) -> str:
+        """The first move of a shortest way to an apple around all bodies, else a move that survives, else any.
+
+        The other snake is taken to stand still, and ties go to the earlier action.
+        """
+        blocked = {cell for body in state.bodies for cell in body}
+        frontier: deque[tuple[Cell, str]] = deque()
+        head = state.bodies[player][0]
+        for action in ACTIONS:
+            cell = _moved(head, action)
+            if self._is_on_board(cell) and cell not in blocked:
+                blocked.add(cell)
+                frontier.append((cell, action))
+        fallback = frontier[0][1] if frontier else ACTIONS[0]
+        while frontier:
+            cell, first = frontier.popleft()
+            if cell in state.apples:
+                return first
+            for action in ACTIONS:
+                onward = _moved(cell, action)
+                if self._is_on_board(onward) and onward not in blocked:
+                    blocked.add(onward)
+                    frontier.append((onward, first))
+        return fallback
+
+    def scripted(self, state: SnakeState, player: int, rng: np.random.Generator) -> str:
+        """The careless opponent: uniform over the moves that stay on the board and miss its own body, else over all.
+
+        Its own tail does not count as body if the snake is longer than two cells, and it ignores the other snake.
+        """
+        body = state.bodies[player]
+        cells = {action: _moved(body[0], action) for action in ACTIONS}
+        own = body[:-1] if len(body) > 2 else body
+        moves = [action for action, cell in cells.items() if self._is_on_board(cell) and cell not in own]
+        moves = moves or list(ACTIONS)
+        return moves[int(rng.integers(len(moves)))]
+
+    def _is_on_board(self, cell: Cell) -> bool:
+        return 0 <= cell[0] < self.width and 0 <= cell[1] < self.height
+
+    def _is_deadly(self, cell: Cell, bodies: Iterable[Body]) -> bool:
+        return not self._is_on_board(cell) or any(cell in body for body in bodies)
+
+    def _part(self, name: str, player: int) -> str:
+        return name if self.num_snakes == 1 else f"{name}_{player}"
+
+    def _refilled(self, apples: tuple[Cell, ...], bodies: list[Body], rng: np.random.Generator) -> tuple[Cell, ...]:
+        taken = {cell for cells in (apples, *bodies) for cell in cells}
+        free = [cell for cell in _cells(self.width, self.height) if cell not in taken]
+        new = [free.pop(int(rng.integers(len(free)))) for _ in range(min(self.apples - len(apples), len(free)))]
+        return tuple(sorted((*apples, *new)))
+
+
+def _moved(cell: Cell, action: str) -> Cell:
+    right, up = _MOVES[action]
+    return cell[0] + right, cell[1] + up
+
+
+@lru_cache(maxsize=64)
+def _cells(width: int, height: int) -> tuple[Cell, ...]:
+    return tuple((x, y) for y in range(height) for x in range(width))

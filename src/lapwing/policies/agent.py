@@ -1,0 +1,245 @@
+"""The language agent: renderer, context policy, generator and parser, driven in batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from lapwing.core import rng
+from lapwing.core.errors import UserError, nearest
+from lapwing.core.protocols import Generator
+from lapwing.core.types import Action, Ask, Completion, Decision, Memory, Message, Prompt, Request, View
+from lapwing.policies.parsers import Invalid
+
+_CACHE_SIZE = 200_000
+
+INVALID_RULES = ("default", "random_legal", "forfeit", "retry")
+
+
+class Renderer(Protocol):
+    """From a view to messages."""
+
+    def messages(self, view: View) -> list[Message]:
+        """The messages that show a view."""
+        ...
+
+    def words(self, view: View) -> set[str]:
+        """The words that views like this one may need."""
+        ...
+
+
+class Parser(Protocol):
+    """From a reply to an action and back."""
+
+    stop: tuple[str, ...]
+
+    def parse(self, text: str, legal: Sequence[Action] | None) -> Action | Invalid:
+        """The action, or why there is none."""
+        ...
+
+    def compose(self, action: Action) -> str:
+        """The reply that stands for an action."""
+        ...
+
+    def words(self, legal: Sequence[Action]) -> set[str]:
+        """The words of all replies."""
+        ...
+
+
+class ContextPolicy(Protocol):
+    """How much of an episode the model reads."""
+
+    append_only: bool
+    keeps_memory: bool
+
+    def messages(self, now: list[Message], memory: Memory) -> list[Message]:
+        """All messages of the next context."""
+        ...
+
+    def remember(self, memory: Memory, now: list[Message], reply: str) -> Memory:
+        """The memory after a reply."""
+        ...
+
+
+@dataclass(frozen=True)
+class InvalidRule:
+    """What happens when a reply stands for no legal action.
+
+    Attributes:
+      rule: "default" plays `default_action` (the first legal action if None); "random_legal" a random legal one;
+        "forfeit" ends the match for the player without success; "retry" asks again, at most `retries` times in a
+        row, each retry a step of its own, and then plays the default.
+      penalty: subtracted from the training reward of each invalid reply; the domain reward never sees it.
+      default_action: what "default" plays.
+      retries: how often "retry" asks again.
+    """
+
+    rule: str = "default"
+    penalty: float = 0.0
+    default_action: str | None = None
+    retries: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rule not in INVALID_RULES:
+            raise UserError(f"There is no rule '{self.rule}' for invalid replies; {nearest(self.rule, INVALID_RULES)}")
+        if not 0.0 <= self.penalty < float("inf"):
+            raise UserError(f"The format penalty is a finite number of at least 0, not {self.penalty}.")
+        if self.retries < 1:
+            raise UserError(f"retries is at least 1, not {self.retries}; choose another rule to never ask again.")
+
+    def action(self, legal: Sequence[Action] | None, key: int) -> Action:
+        """The action that is executed in place of an invalid reply.
+
+        Raises:
+          UserError: the game lists no legal actions and no default action is set.
+        """
+        if self.rule == "random_legal" and legal:
+            return legal[rng.fold(key, "invalid") % len(legal)]
+        if self.default_action is not None:
+            return self.default_action
+        if not legal:
+            raise UserError("An open-ended game needs policy.default_action, or invalid = 'forfeit'.")
+        return legal[0]
+
+
+class _AgentMemory(NamedTuple):
+    kept: Memory
+    token: np.ndarray
+
+
+class Agent:
+    """A language model that reads rendered views and answers with actions."""
+
+    def __init__(
+        self,
+        *,
+        renderer: Renderer,
+        context: ContextPolicy,
+        parser: Parser,
+        tokenizer: Any,
+        generator: Generator,
+        teacher: Any = None,
+    ) -> None:
+        """Make the agent.
+
+        Args:
+          renderer, context, parser, generator: its parts.
+          tokenizer: of transformers, with a chat template.
+          teacher: a policy whose actions are composed into replies instead of generating them (cloning).
+        """
+        self.renderer = renderer
+        self.context = context
+        self.parser = parser
+        self.tokenizer = tokenizer
+        self.generator = generator
+        self.teacher = teacher
+        self.version = 0
+        self._prompts: dict[View, Prompt] = {}
+        self._texts: dict[bytes, str] = {}
+        self._parsed: dict[tuple[str, Any], Action | Invalid] = {}
+        self._composed: dict[Action, np.ndarray] = {}
+
+    def act_many(self, asks: Sequence[Ask]) -> list[tuple[Decision, Memory]]:
+        """Decide every ask; all replies are generated together."""
+        prompts = [self.prompt(ask.view, ask.memory) for ask in asks]
+        if self.teacher is None:
+            requests = [Request(prompt, ask.key) for prompt, ask in zip(prompts, asks, strict=True)]
+            completions = self.generator.generate(requests)
+        else:
+            taught = self.teacher.act_many(asks)
+            completions = [self._compose(decision.action) for decision, _ in taught]
+        return [self._decide(*parts) for parts in zip(asks, prompts, completions, strict=True)]
+
+    def prompt(self, view: View, memory: Memory) -> Prompt:
+        """The context in which the agent decides, as token ids."""
+        if memory is None:
+            found = self._prompts.get(view)
+            if found is None:
+                if len(self._prompts) > _CACHE_SIZE:
+                    self._prompts.clear()
+                found = self._prompts[view] = _as_prompt(self._encode(self.context.messages(self._now(view), None)))
+            return found
+        if self.context.append_only:
+            return _as_prompt(np.concatenate([memory.token, self._added(view, memory)]))
+        return _as_prompt(self._encode(self.context.messages(self._now(view), memory.kept)))
+
+    def _now(self, view: View) -> list[Message]:
+        return self.renderer.messages(view)
+
+    def _encode(self, messages: list[Message]) -> np.ndarray:
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int32)
+
+    def _added(self, view: View, memory: _AgentMemory) -> np.ndarray:
+        """The tokens between the end of the last reply and the next one, read off the chat template."""
+        marker = "\x00reply\x00"
+        past = list(memory.kept)
+        past[-1] = (past[-1][0], marker)
+        messages = self.context.messages(self._now(view), tuple(past))
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        added = self.tokenizer.encode(text.rpartition(marker)[2], add_special_tokens=False)
+        end = self.tokenizer.eos_token_id
+        # A reply that sampled its own end token must not be ended twice.
+        if added and added[0] == end and len(memory.token) and memory.token[-1] == end:
+            added = added[1:]
+        return np.array(added, dtype=np.int32)
+
+    def _compose(self, action: Action) -> Completion:
+        token = self._composed.get(action)
+        if token is None:
+            ids = self.tokenizer.encode(self.parser.compose(action), add_special_tokens=False)
+            if not self.parser.stop:
+                ids = [*ids, self.tokenizer.eos_token_id]
+            token = np.array(ids[: self.generator.max_tokens], dtype=np.int32)
+            self._composed[action] = token
+        return Completion(token, np.zeros(len(token)), "end")
+
+    def _decide(self, ask: Ask, prompt: Prompt, completion: Completion) -> tuple[Decision, Memory]:
+        text = self._text(completion.token)
+        parsed = self._parse(text, ask.legal)
+        valid = not isinstance(parsed, Invalid)
+        extends = 0 if ask.memory is None or not self.context.append_only else len(ask.memory.token)
+        decision = Decision(
+            action=parsed if valid else None,
+            valid=valid,
+            text=text,
+            context=prompt.token,
+            token=completion.token,
+            logprob=completion.logprob,
+            reason="" if valid else parsed.reason,
+            extends=extends,
+            stop_reason=completion.stop_reason,
+        )
+        return decision, self._remember(ask, prompt, completion, text)
+
+    def _remember(self, ask: Ask, prompt: Prompt, completion: Completion, text: str) -> Memory:
+        if not self.context.keeps_memory:
+            return None
+        kept = self.context.remember(None if ask.memory is None else ask.memory.kept, self._now(ask.view), text)
+        return _AgentMemory(kept, np.concatenate([prompt.token, completion.token]))
+
+    def _text(self, token: np.ndarray) -> str:
+        key = token.tobytes()
+        text = self._texts.get(key)
+        if text is None:
+            if len(self._texts) > _CACHE_SIZE:
+                self._texts.clear()
+            text = self._texts[key] = self.tokenizer.decode(token, skip_special_tokens=True)
+        return text
+
+    def _parse(self, text: str, legal: Any) -> Action | Invalid:
+        try:
+            key = (text, legal)
+            found = self._parsed.get(key)
+        except TypeError:  # a list of legal actions cannot be a key
+            return self.parser.parse(text, legal)
+        if found is None:
+            if len(self._parsed) > _CACHE_SIZE:
+                self._parsed.clear()
+            found = self._parsed[key] = self.parser.parse(text, legal)
+        return found
+
+
+def _as_prompt(token: np.ndarray) -> Prompt:
+    return Prompt(token, token.tobytes())
