@@ -30,6 +30,7 @@ class Walk:
     num_players: ClassVar[int] = 1
     reward_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     restorable: ClassVar[bool] = True
+    has_success: ClassVar[bool] = True
 
     def initial(self, rng):
         return Place(int(rng.random() < 0.5))
@@ -161,10 +162,10 @@ class Echo:
 class Tape:
     """Not restorable: it remembers outside the state how often it was stepped, but starts afresh with each match."""
 
-    memory: SimpleNamespace = field(default_factory=SimpleNamespace)
+    memory: SimpleNamespace = field(default_factory=SimpleNamespace, init=False, compare=False)
 
     num_players: ClassVar[int] = 1
-    reward_range: ClassVar[tuple[float, float]] = (0.0, 5.0)
+    reward_range: ClassVar[tuple[float, float]] = (0.0, 1000.0)
     restorable: ClassVar[bool] = False
 
     def initial(self, rng):
@@ -271,8 +272,11 @@ def outcomes_of(*probabilities):
     return outcomes
 
 
-def counting(values=itertools.count()):
-    return next(values)
+COUNTER = itertools.count()
+
+
+def counting():
+    return next(COUNTER)
 
 
 BROKEN = {
@@ -293,7 +297,7 @@ BROKEN = {
     "one decides twice": (changed(players=lambda self, state: (0, 0)), r"lets \(0, 0\) decide"),
     "a list decides": (changed(players=lambda self, state: [0]), r"lets \[0\] decide"),
     "a stranger decides": (changed(players=lambda self, state: (1,)), "seats are integers from 0 to 0"),
-    "no legal action": (changed(legal=lambda self, state, player: ()), "at least one action"),
+    "no legal action": (changed(legal=lambda self, state, player: (), heuristic=Missing()), "at least one action"),
     "legal is a text": (changed(legal=lambda self, state, player: "go"), "at least one action"),
     "legal is a set": (changed(legal=lambda self, state, player: {"go"}), "at least one action"),
     "blank in an action": (changed(legal=lambda self, state, player: ("go ",), heuristic=Missing()), "no blanks"),
@@ -320,6 +324,8 @@ BROKEN = {
     "reward without player": (with_transition(reward=0.0), "one entry per player"),
     "terminated as NumPy": (with_transition(terminated=np.bool_(False)), "returns terminated"),
     "success as int": (with_transition(success={0: 1}), "finite bool"),
+    "success unannounced": (changed(has_success=False), "announce it with has_success"),
+    "success untold": (with_transition(success=None), "ends without saying who succeeded"),
     "outcome infinite": (with_transition(outcome={0: float("inf")}), "finite float"),
     "part as int": (with_transition(parts={"goals": 1}), "reward part 'goals': 1"),
     "state after it unhashable": (with_transition(state=Place([1])), "a state that is not hashable"),
@@ -347,7 +353,7 @@ def test_a_broken_game_is_caught(game, message):
 class KeepsItsFirstStart(Walk):
     """Draws the start once and keeps it, as an environment does that draws its map in the constructor."""
 
-    memory: list = field(default_factory=list, compare=False)
+    memory: list = field(default_factory=list, init=False, compare=False)
 
     def initial(self, rng):
         if not self.memory:
@@ -359,7 +365,7 @@ class KeepsItsFirstStart(Walk):
 class PaysLessEachMatch(Walk):
     """Remembers how often it was started."""
 
-    memory: list = field(default_factory=list, compare=False)
+    memory: list = field(default_factory=list, init=False, compare=False)
 
     outcomes: ClassVar[Any] = Missing()
 
@@ -393,9 +399,7 @@ class CountsItsInstances(Walk):
     ],
 )
 def test_memory_outside_the_state_is_caught(kind, message):
-    with pytest.raises(
-        GameError, match=f"{message}.*seed 0; see it again with check_game\\(game, matches=3, seed=0\\)"
-    ):
+    with pytest.raises(GameError, match=rf"{message}.*seed 0; see it again with check_game\(game, matches=3, seed=0\)"):
         check_game(kind(), matches=3)
 
 
@@ -425,9 +429,9 @@ def test_the_message_names_the_smallest_seed_and_that_seed_shows_it():
     starts = [Unlucky().initial(generator(seed, "check", "initial")).place for seed in range(100)]
     smallest = starts.index(-9)
     assert smallest > 0
-    with pytest.raises(GameError, match=f"step 0, seed {smallest}; .*check_game\\(game, matches=1, seed={smallest}\\)"):
+    with pytest.raises(GameError, match=rf"step 0, seed {smallest}; .*check_game\(game, matches=1, seed={smallest}\)"):
         check_game(Unlucky(), matches=100)
-    with pytest.raises(GameError, match="player 0 with 5.0"):
+    with pytest.raises(GameError, match=r"player 0 with 5\.0"):
         check_game(Unlucky(), matches=1, seed=smallest)
     check_game(Unlucky(), matches=smallest)
 

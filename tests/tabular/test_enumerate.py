@@ -1,5 +1,5 @@
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ class Counter:
 
     num_players: ClassVar[int] = 1
 
-    def legal(self, state, player):
+    def legal(self, state, player) -> Any:
         return ("up",)
 
     def outcomes(self, state, actions):

@@ -209,7 +209,7 @@ class EpisodeBatch:
                 arrays[name] = splits
             else:
                 arrays[name] = np.concatenate(parts)
-        extra = {name: np.concatenate([batch.extra[name] for batch in batches]) for name in names}
+        extra = {name: np.concatenate([batch.extra[name] for batch in batches]) for name in batches[0].extra}
         return EpisodeBatch(**arrays, extra=extra)
 
     @staticmethod

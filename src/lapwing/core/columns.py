@@ -43,7 +43,7 @@ def column_axis(name: str) -> str:
     if name.startswith(PART_PREFIX) and len(name) > len(PART_PREFIX):
         return "N"
     if name not in COLUMNS:
-        raise LapwingError(f"No column is called '{name}'; {nearest(name, COLUMNS)}.")
+        raise LapwingError(f"No column is called '{name}'; {nearest(name, COLUMNS)}")
     return COLUMNS[name].axis
 
 

@@ -82,7 +82,7 @@ def group_std(values: np.ndarray, group: np.ndarray, *, ddof: int = 1) -> np.nda
 
 
 def has_spread(values: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """Whether the values of each member's group differ at all, bool [E]."""
+    """Whether the values of each member's group differ by more than rounding, bool [E]."""
     index, size = group_index(group)
     return _has_spread(np.asarray(values, dtype=np.float64), index, len(size))[index]
 
@@ -92,7 +92,8 @@ def _has_spread(values: np.ndarray, index: np.ndarray, groups: int) -> np.ndarra
     high = np.full(groups, -np.inf)
     np.minimum.at(low, index, values)
     np.maximum.at(high, index, values)
-    return high > low
+    # Sums of the same rewards in another order differ by rounding; that is no spread.
+    return high - low > 1e-10 * np.maximum(np.maximum(np.abs(low), np.abs(high)), 1.0)
 
 
 def concatenate_splits(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -63,7 +63,8 @@ def fold_many(key: np.ndarray, part: np.ndarray | int) -> np.ndarray:
       uint64 keys of the broadcast shape.
     """
     with np.errstate(over="ignore"):
-        word = _finalise_many(np.asarray(part, dtype=np.uint64))
+        part = part & _MASK if isinstance(part, int) else part
+        word = _finalise_many(np.asarray(part).astype(np.uint64))
         return _finalise_many((key + np.uint64(_STEP)) ^ word)
 
 
@@ -88,6 +89,8 @@ class _LazyGenerator:
         self._generator: np.random.Generator | None = None
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # asked for by copy and pickle, before there is anything to ask
+            raise AttributeError(name)
         if self._generator is None:
             self._generator = generator(*self._parts)
         return getattr(self._generator, name)

@@ -92,4 +92,4 @@ def key_of(value: Any) -> int:
 
 def content_hash(value: Any) -> str:
     """A short hash of a value's canonical JSON, for cache names."""
-    return hashlib.blake2b(canonical_json(value).encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(canonical_json(value).encode("utf-8", errors="replace"), digest_size=12).hexdigest()

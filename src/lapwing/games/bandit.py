@@ -48,6 +48,7 @@ class Bandit:
     num_players: ClassVar[int] = 1
     reward_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     restorable: ClassVar[bool] = True
+    has_success: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         arms = tuple(float(probability) for probability in self.arms)

@@ -26,8 +26,9 @@ def check_game(game: Any, *, matches: int = 20, max_steps: int = 100, seed: int 
     The promises: settings are a frozen dataclass; the same seed gives the same match, also in another order, in
     another instance and after other matches; `step` leaves its arguments alone and can be repeated from any state;
     states, views and actions are hashable and turn into canonical JSON; every legal action is accepted, and its text
-    tells it from the others; rewards are finite floats within `reward_range`, one per player; `outcomes` and
-    `initial_outcomes`, where they exist, agree with what is drawn; `heuristic` gives legal actions.
+    tells it from the others; rewards are finite floats within `reward_range`, one per player; a game that
+    `has_success` tells it at the end, any other never; `outcomes` and `initial_outcomes`, where they exist, agree
+    with what is drawn; `heuristic` gives legal actions.
 
     The matches have the seeds `seed`, `seed + 1`, … and half of their decisions are the heuristic's, if there is one.
     Games that are not `restorable` are never stepped twice from one state.
@@ -238,14 +239,23 @@ class _CheckedMatch:
                 self.fail(f"rewards player {player} with {reward}, outside its reward_range ({low}, {high})")
         if type(transition.terminated) is not bool:
             self.fail(f"returns terminated {transition.terminated!r}; it is True or False")
-        if transition.success is not None:
-            self.check_per_player("success", transition.success, bool)
+        self.check_success(transition)
         if transition.outcome is not None:
             self.check_per_player("outcome", transition.outcome, float)
         for name, part in transition.parts.items():
             if not isinstance(name, str) or type(part) is not float or not math.isfinite(part):
                 self.fail(f"has the reward part {name!r}: {part!r}; parts are named finite floats")
         self.check_position(transition.state)
+
+    def check_success(self, transition: Transition) -> None:
+        has_success = getattr(self.game, "has_success", False)
+        if transition.success is None:
+            if has_success and transition.terminated:
+                self.fail("ends without saying who succeeded, though its has_success is True")
+            return
+        self.check_per_player("success", transition.success, bool)
+        if not has_success:
+            self.fail("says who succeeded; announce it with has_success = True, so that unfinished matches count too")
 
     def check_per_player(self, name: str, values: Mapping[int, Any], kind: type) -> None:
         if not isinstance(values, Mapping) or set(values) != set(range(self.game.num_players)):

@@ -95,6 +95,8 @@ class Snake:
     step_reward: float = 0.0
 
     restorable: ClassVar[bool] = True
+    has_success: ClassVar[bool] = False
+    score_part: ClassVar[str] = "apples"
 
     def __post_init__(self) -> None:
         if not (2 <= self.width <= 64 and 2 <= self.height <= 64):

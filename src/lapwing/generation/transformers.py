@@ -12,6 +12,8 @@ from lapwing.core.types import Completion, Prompt, Request
 from lapwing.models.scorer import next_token_logits
 from lapwing.models.tree import grow
 
+_STOPS_SIZE = 200_000
+
 
 class Transformers:
     """Samples token by token; every token's noise has its own key, so that batching cannot change a reply.
@@ -76,13 +78,18 @@ class Transformers:
 
     def prefetch(self, prompts: Sequence[Prompt]) -> None:
         """Compute the first-token distributions of these prompts together."""
-        self._remember({prompt.key: prompt.token for prompt in prompts})
+        if not self._decodes_on_cache:
+            self._remember({prompt.key: prompt.token for prompt in prompts})
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Sample one reply for each request, in order."""
-        if self.cache and self.max_tokens > 1:
+        if self._decodes_on_cache:
             return self._generate_on_cache(requests)
         return self._generate_on_trees(requests)
+
+    @property
+    def _decodes_on_cache(self) -> bool:
+        return self.cache and self.max_tokens > 1
 
     def _generate_on_trees(self, requests: Sequence[Request]) -> list[Completion]:
         drafts = [_Draft(request) for request in requests]
@@ -174,6 +181,8 @@ class Transformers:
         reply = np.array(draft.token, dtype=np.int32).tobytes()
         found = self._stops.get(reply)
         if found is None:
+            if len(self._stops) > _STOPS_SIZE:
+                self._stops.clear()
             text = self.tokenizer.decode(draft.token)
             found = self._stops[reply] = any(stop in text for stop in self.stop)
         return found

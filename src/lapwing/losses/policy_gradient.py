@@ -6,9 +6,7 @@ MERGEABLE = True
 NEEDS = ()
 
 
-def policy_gradient(
-    *, logprob: torch.Tensor, behavior_logprob: torch.Tensor, advantage: torch.Tensor
-) -> torch.Tensor:
+def policy_gradient(*, logprob: torch.Tensor, behavior_logprob: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
     """Weigh the log-probability of each token by its advantage.
 
         ℓ = −A · log π(token)

@@ -25,14 +25,13 @@ def tiny_tokenizer(words: Iterable[str]) -> Any:
     Returns:
       A `PreTrainedTokenizerFast` that ends replies with `<|im_end|>` and pads with `<pad>`.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = [*SPECIAL, *ROLES, *sorted(set(words) - set(SPECIAL) - set(ROLES))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
-    # Replaces nothing and joins the words with blanks.
-    tokenizer.decoder = decoders.WordPiece(prefix="", cleanup=False)  # pyright: ignore[reportAttributeAccessIssue]
+    # Without a decoder the words are joined with blanks.
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",

@@ -92,15 +92,23 @@ class InvalidRule:
         """The action that is executed in place of an invalid reply.
 
         Raises:
-          UserError: the game lists no legal actions and no default action is set.
+          UserError: the game lists no legal actions and no default action is set, or the default is not legal.
         """
         if self.rule == "random_legal" and legal:
             return legal[rng.fold(key, "invalid") % len(legal)]
         if self.default_action is not None:
-            return self.default_action
+            return self._default(self.default_action, legal)
         if not legal:
             raise UserError("An open-ended game needs policy.default_action, or invalid = 'forfeit'.")
         return legal[0]
+
+    def _default(self, text: str, legal: Sequence[Action] | None) -> Action:
+        if legal is None:
+            return text
+        for action in legal:
+            if str(action) == text:
+                return action
+        raise UserError(f"policy.default_action '{text}' is not legal; {nearest(text, map(str, legal))}")
 
 
 class _AgentMemory(NamedTuple):

@@ -151,7 +151,7 @@ def _snake_coordinates(view: SnakeView, nearby: int) -> str:
     by_distance = sorted(view.apples, key=lambda a: (abs(a[0] - x) + abs(a[1] - y), a))
     for body in view.others:
         parts.append("enemy " + " ".join(f"{_signed(bx - x)} {_signed(by - y)}" for bx, by in body))
-    parts.append("body " + " ".join(f"{_signed(bx - x)} {_signed(by - y)}" for bx, by in view.body[1:]))
+    parts.append(" ".join(["body", *(f"{_signed(bx - x)} {_signed(by - y)}" for bx, by in view.body[1:])]))
     if nearby:
         moves = (("up", 0, 1), ("down", 0, -1), ("left", -1, 0), ("right", 1, 0))
         parts.append(" ".join(f"{name} {_snake_cell(view, x + dx, y + dy)}" for name, dx, dy in moves))

@@ -125,12 +125,16 @@ def _decide(
 def _accept(seat: _Seat, ask: Ask, decision: Decision, memory: Any, invalid: InvalidRule) -> None:
     action = decision.action
     penalty = 0.0
+    if seat.retries:
+        # The step before was an invalid reply that nobody remembers: this context is a fresh one.
+        decision.extends = 0
     if not decision.valid:
         penalty = invalid.penalty
         if invalid.rule == "forfeit":
             seat.forfeited = True
         elif invalid.rule == "retry" and seat.retries < invalid.retries:
             seat.retries += 1
+            memory = ask.memory
         else:
             action = invalid.action(ask.legal, ask.key)
     view_key = _view_key(ask.view)

@@ -64,7 +64,6 @@ class Grouped:
         self.revisit = revisit
         self.pool = pool
         self._unsolved: list[tuple[int, int]] = []
-        self._start_of: dict[int, tuple[int, int]] = {}
 
     def draw(self, iteration: int) -> list[Match]:
         """All matches of an iteration, group by group."""
@@ -72,7 +71,6 @@ class Grouped:
         picks = rng.generator("revisit", self.seed, iteration).permutation(len(self._unsolved))[:revisited]
         fresh = [(iteration, group) for group in range(revisited, self.groups)]
         starts = [self._unsolved[i] for i in sorted(picks.tolist())] + fresh
-        self._start_of = dict(enumerate(starts))
         return [
             Match(
                 game=self.game,
@@ -92,7 +90,7 @@ class Grouped:
     def review(self, group: Group) -> bool:
         """Accept every group; remember the start of one that did not succeed throughout."""
         if self.revisit:
-            start = self._start_of[group.index]
+            start = group.episodes[0].match.start_address
             solved = all(episode.success for episode in group.episodes)
             if solved and start in self._unsolved:
                 self._unsolved.remove(start)

@@ -42,9 +42,9 @@ def aaw(
     and if none has, every count is 0. α = 0 is uniform over all episodes. Halves round up.
 
     Without correction the expected update weighs an episode by |A| · A, a biased and sharper objective.
-    "inverse" undoes the sampling, so that under `episode_mean`, `episode_step_mean` and `constant` the expected
-    update is that of training on all episodes (under the other aggregations up to the randomness of their
-    denominator). With n_s of the n draws falling into the episode's scope s,
+    "inverse" undoes the sampling: for a loss proportional to the advantage, and under `episode_mean`,
+    `episode_step_mean` or `constant`, the expected update is that of training on all episodes (under the other
+    aggregations up to the randomness of their denominator). With n_s of the n draws in the episode's scope s,
 
         factor_e = n / (E π_e),   π_e = n_s p_e                        with replacement (one scope: 1 / (E p_e))
                                   π_e = 1 − exp(−exp(log w_e − κ))     without
@@ -110,9 +110,7 @@ def _log_weight(magnitude: np.ndarray, alpha: float, delta: float) -> np.ndarray
         return np.logaddexp(alpha * np.log(magnitude), np.log(delta))
 
 
-def _without_replacement(
-    log_weight: np.ndarray, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _without_replacement(log_weight: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Gumbel top-k: the counts, and the probability of each to exceed the threshold κ."""
     noisy = log_weight + rng.gumbel(size=len(log_weight))
     order = np.argsort(-noisy, kind="stable")
@@ -127,7 +125,8 @@ def _with_replacement(log_weight: np.ndarray, size: int, rng: np.random.Generato
     """Independent draws: the counts, and their expectations."""
     weight = np.exp(log_weight - log_weight.max())
     probability = weight / weight.sum()
-    return rng.multinomial(size, probability), size * probability
+    drawn = rng.choice(len(weight), size, p=probability)
+    return np.bincount(drawn, minlength=len(weight)), size * probability
 
 
 def _check(alpha: float, delta: float, scope: str, correction: str, cap: float) -> None:

@@ -10,9 +10,7 @@ SCOPE = "batch"
 NEEDS = ()
 
 
-def uniform(
-    batch: EpisodeBatch, advantage: np.ndarray, rng: np.random.Generator, *, keep: float = 0.5
-) -> Selection:
+def uniform(batch: EpisodeBatch, advantage: np.ndarray, rng: np.random.Generator, *, keep: float = 0.5) -> Selection:
     """Draw a share of the episodes without replacement, all with the same probability.
 
         n = max(1, round(keep · E)),   P(count_e = 1) = n / E,   factor_e = 1

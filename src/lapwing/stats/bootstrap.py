@@ -32,7 +32,7 @@ def bootstrap(
     Args:
       values: independent numbers, [n], n ≥ 1, any unit, finite.
       confidence: c, in (0, 1).
-      resamples: B, ≥ 1.
+      resamples: B, ≥ 100.
       method: "percentile" or "BCa" (bias-corrected and accelerated; better for few, skewed values).
       rng: the source of the resamples; by default the stream with the key "bootstrap".
 
@@ -40,12 +40,13 @@ def bootstrap(
       Interval: mean, low and high, in the unit of the values.
 
     Raises:
-      UserError: `confidence` lies outside (0, 1), `resamples` is below 1, or `method` is unknown.
+      UserError: `confidence` lies outside (0, 1), `resamples` is below 100, or `method` is unknown.
       LapwingError: there are no values, or one is not finite.
     """
     check_confidence(confidence)
-    if resamples < 1:
-        raise UserError(f"resamples must be at least 1, but it is {resamples}.")
+    # Fewer cannot hold the tails, and with very few BCa is undefined because no resampled mean lies below the mean.
+    if resamples < 100:
+        raise UserError(f"resamples must be at least 100, but it is {resamples}.")
     if method not in _METHODS:
         raise UserError(f"There is no bootstrap method '{method}'; valid names: {', '.join(_METHODS)}.")
     values = np.asarray(values, dtype=np.float64)
@@ -60,6 +61,7 @@ def bootstrap(
         batch=max(1, _NUMBERS_AT_ONCE // len(values)),
         confidence_level=confidence,
         method=method,
-        random_state=generator("bootstrap") if rng is None else rng,
+        # SciPy 1.15 renamed this to `rng` and takes both; 1.12, our oldest, knows only this name.
+        random_state=generator("bootstrap") if rng is None else rng,  # pyright: ignore[reportCallIssue]
     ).confidence_interval
     return Interval(float(values.mean()), float(found.low), float(found.high))

@@ -203,7 +203,8 @@ class Learner:
         return [part for part in parts if len(part)]
 
     def _one_update(self, tokens: "_Tokens", progress: float, totals: "_Totals") -> None:
-        self.model.train()
+        # Dropout would make the trained policy another than the one that played.
+        self.model.eval()
         self.optimizer.zero_grad(set_to_none=True)
         coefficients = [(r, r.coefficient(progress)) for r in self.regularisers]
         active = [(r, c) for r, c in coefficients if c]
@@ -243,16 +244,17 @@ class Learner:
         self, tokens: "_Tokens", active: Sequence[tuple[Regulariser, float]], want_entropy: bool, totals: "_Totals"
     ) -> bool:
         columns = self.scorer.score(tokens.contexts, tokens.replies, want=("logprob", "entropy"))
+        device = self.parameters[0].device
         leaves = Scored(
             np.arange(len(columns["logprob"])),
-            torch.tensor(columns["logprob"], dtype=torch.float32, requires_grad=True),
-            torch.tensor(columns["entropy"], dtype=torch.float32, requires_grad=want_entropy),
+            torch.tensor(columns["logprob"], dtype=torch.float32, device=device, requires_grad=True),
+            torch.tensor(columns["entropy"], dtype=torch.float32, device=device, requires_grad=want_entropy),
         )
         loss = self._loss(tokens, leaves, active)
         loss.backward()
         totals.add(tokens, leaves, loss)
         for scored in self.scorer.micro_batches(tokens.contexts, tokens.replies, entropy=want_entropy):
-            at = torch.from_numpy(scored.index)
+            at = torch.from_numpy(scored.index).to(device)
             assert leaves.logprob.grad is not None
             carried = (leaves.logprob.grad[at] * scored.logprob).sum()
             if want_entropy and leaves.entropy is not None and leaves.entropy.grad is not None:
@@ -353,6 +355,8 @@ class _Totals:
             log_ratio = scored.logprob - given["behavior_logprob"]
             gap = (given["sampler_logprob"] - given["behavior_logprob"]).abs()
             ratio = log_ratio.exp()
+            if not torch.isfinite(loss):
+                return  # counted in `nonfinite`; the means stay numbers
             self.loss += float(loss)
             self._weight += float(weight.sum())
             if scored.entropy is not None:

@@ -1,0 +1,200 @@
+"""The command line."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lapwing import __version__
+from lapwing.core.errors import LapwingError, UserError
+
+app = typer.Typer(
+    name="lapwing",
+    help="Post-train language models into agents that decide well over many steps.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Recipe = Annotated[str, typer.Argument(help="A shipped recipe (see `lapwing list recipes`) or the path of a TOML file.")]
+RunPath = Annotated[Path, typer.Argument(help="The folder of a run.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="[STAGE.]SECTION.KEY=VALUE", help="Change a setting; may be repeated."),
+]
+AllowCode = Annotated[
+    list[str] | None,
+    typer.Option("--allow-code", metavar="PACKAGE", help="A package outside Lapwing whose code the recipe may name."),
+]
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _version(value: bool) -> None:
+    if value:
+        _print(f"lapwing {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    recipe: Recipe,
+    settings: Sets = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run, new or empty.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Replaces the recipe's seed.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="An earlier run whose last weights the main stage begins with.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check the recipe, show it with every default, and stop.")] = False,
+    allow_code: AllowCode = None,
+) -> None:
+    """Train a recipe, evaluate the result, write a report."""
+    if dry_run:
+        import tomli_w
+
+        from lapwing import build
+
+        read = build.read_recipe(recipe, overrides=settings or [], seed=seed)
+        plans = build.plan(read, allow_code=tuple(allow_code or ()))
+        _print(tomli_w.dumps(build.resolved(read, plans)))
+        return
+    from lapwing import api
+    from lapwing.console import Progress, show_result
+
+    with Progress() as progress:
+        progress.greet(recipe)
+        finished = api.train(
+            recipe,
+            run=run,
+            seed=seed,
+            overrides=settings or [],
+            start_from=start_from,
+            allow_code=allow_code or [],
+            watch=progress.watch,
+        )
+    show_result(finished)
+
+
+@app.command()
+def resume(run: RunPath, allow_code: AllowCode = None) -> None:
+    """Continue an interrupted run to its end."""
+    from lapwing import api
+    from lapwing.console import Progress, show_result
+    from lapwing.training.run_folder import RunFolder
+
+    if RunFolder.open(run).read_manifest()["status"] == "finished":
+        _print(f"{run} has finished already; nothing was done. Its report: {run / 'report.html'}")
+        return
+    with Progress() as progress:
+        progress.greet(str(run))
+        finished = api.resume(run, watch=progress.watch, allow_code=allow_code or [])
+    show_result(finished)
+
+
+@app.command("eval")
+def evaluate(
+    what: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, a Hugging Face folder, or a hub id.")],
+    game: Annotated[str | None, typer.Option(help="Another game for the same weights.")] = None,
+    settings: Sets = None,
+    episodes: Annotated[int, typer.Option(help="Number of test matches.")] = 500,
+    seed: Annotated[int | None, typer.Option(help="Of the matches.")] = None,
+    baselines: Annotated[bool, typer.Option(help="Measure random, heuristic and optimal play too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Measure a run or a model on test matches."""
+    from lapwing import api
+    from lapwing.console import show_evaluation
+
+    result = api.evaluate(
+        what, game=game, overrides=settings or [], episodes=episodes, seed=seed, baselines=baselines
+    )
+    if as_json:
+        _print(json.dumps(result, indent=2, allow_nan=False))
+    else:
+        show_evaluation(result)
+
+
+@app.command()
+def play(
+    game: Annotated[str, typer.Argument(help="A game, such as frozen_lake or snake.")],
+    settings: Sets = None,
+    seed: Annotated[int, typer.Option(help="Of the match.")] = 0,
+    max_steps: Annotated[int, typer.Option(help="The match is cut after so many steps.")] = 100,
+) -> None:
+    """Play a game yourself."""
+    from lapwing.console import play_at_terminal
+
+    play_at_terminal(game, settings or [], seed, max_steps)
+
+
+@app.command()
+def report(run: RunPath) -> None:
+    """Write the report page of a run again."""
+    from lapwing.report.page import write_report
+    from lapwing.training.run_folder import RunFolder
+
+    _print(str(write_report(RunFolder.open(run).path)))
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[str, typer.Argument(help="recipes, games, credit, selection, filters, aggregation, losses, …")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
+    """List what can be named in a recipe."""
+    from lapwing.console import listing
+
+    rows = listing(what)
+    if as_json:
+        _print(json.dumps(rows, indent=2, allow_nan=False))
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        _print(f"{row['name']:<{width}}  {row['summary']}")
+
+
+def main() -> Any:
+    """Entry point: exit code 0 done, 2 the input was wrong, 130 and 143 stopped by a signal, 1 a fault of ours."""
+    from lapwing.training.interruption import Interrupted
+
+    try:
+        return app(standalone_mode=False) or 0
+    except UserError as error:
+        sys.stderr.write(f"lapwing: {error}\n")
+        return 2
+    except Interrupted as stopped:
+        sys.stderr.write("lapwing: stopped, everything is saved. Continue with: lapwing resume RUN\n")
+        return stopped.exit_code
+    except LapwingError as error:
+        sys.stderr.write(f"lapwing: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except typer.Exit as done:
+        return done.exit_code
+    except Exception as error:
+        # Typer raises its own errors for wrong options; they carry the message and the exit code 2.
+        show = getattr(error, "format_message", None)
+        if show is None:
+            raise
+        sys.stderr.write(f"lapwing: {show()}\n")
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

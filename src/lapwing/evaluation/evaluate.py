@@ -1,0 +1,114 @@
+"""Measure policies on the same matches."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lapwing.core.errors import UserError
+from lapwing.core.protocols import Game, Policy
+from lapwing.core.types import Episode, Match
+from lapwing.games.game import for_split
+from lapwing.stats.summarise import summarise
+
+Play = Callable[[Policy, list[Match]], list[Episode]]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How a run is evaluated.
+
+    Attributes:
+      episodes: test matches at the end, each from its own start.
+      development_episodes: development matches during the run.
+      every: iterations between these; 0 evaluates at the end only.
+      seed: of the matches; the same for every run, so that runs are compared on the same matches.
+      max_steps: step cap; None takes the sampler's.
+      transfer: further games for the same weights, each a table of game settings that differ, with an optional
+        `max_steps`.
+    """
+
+    episodes: int = 500
+    development_episodes: int = 200
+    every: int = 0
+    seed: int = 1_000_003
+    max_steps: int | None = None
+    transfer: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or self.development_episodes < 1:
+            raise UserError("evaluation.episodes and evaluation.development_episodes are at least 1.")
+        if self.every < 0:
+            raise UserError(f"evaluation.every is a number of iterations of at least 0, not {self.every}.")
+
+
+def evaluation_matches(game: Game, *, split: str, seed: int, episodes: int, max_steps: int) -> list[Match]:
+    """One match from each of `episodes` starts of a split, with chance of its own."""
+    restricted = for_split(game, split)
+    return [
+        Match(game=restricted, seed=seed, split=split, iteration=0, group=i, member=0, max_steps=max_steps)
+        for i in range(episodes)
+    ]
+
+
+def measure(episodes: list[Episode], score_part: str | None = None) -> dict[str, Any]:
+    """Success, score, return, length, valid replies and tokens per step, with 95 % intervals.
+
+    Args:
+      episodes: what one policy played.
+      score_part: the named reward part whose sum is the game's score, if it has one.
+
+    Returns:
+      For each measure {"mean", "low", "high"}, or None where the game has no such notion.
+    """
+    success = [episode.success for episode in episodes]
+    steps = np.array([len(episode.steps) for episode in episodes], dtype=np.float64)
+    valid = np.array([np.mean([s.decision.valid for s in e.steps]) for e in episodes])
+    tokens = np.array([np.mean([len(s.decision.token) for s in e.steps]) for e in episodes])
+    returns = np.array([episode.domain_return for episode in episodes])
+    score = None
+    if score_part is not None:
+        score = np.array([sum(s.parts.get(score_part, 0.0) for s in e.steps) for e in episodes])
+    return {
+        "success": None if None in success else summarise(np.array(success, dtype=bool)).to_dict(),
+        "score": None if score is None else summarise(score).to_dict(),
+        "return": summarise(returns).to_dict(),
+        "length": summarise(steps).to_dict(),
+        "valid": summarise(valid).to_dict(),
+        "tokens_per_step": summarise(tokens).to_dict(),
+    }
+
+
+def evaluate(
+    policies: Mapping[str, Policy],
+    game: Game,
+    *,
+    name: str,
+    play: Play,
+    split: str,
+    seed: int,
+    episodes: int,
+    max_steps: int,
+) -> dict[str, Any]:
+    """Play the same matches with every policy.
+
+    Args:
+      policies: by the name that the result gives them.
+      game: what is played.
+      name: of the game, as recipes write it.
+      play: plays matches with a policy in seat 0.
+      split: of the starts.
+      seed, episodes, max_steps: of the matches.
+
+    Returns:
+      The object of `lapwing eval --json`.
+    """
+    matches = evaluation_matches(game, split=split, seed=seed, episodes=episodes, max_steps=max_steps)
+    score_part = getattr(game, "score_part", None)
+    return {
+        "game": name,
+        "episodes": episodes,
+        "seed": seed,
+        "policies": {key: measure(play(policy, matches), score_part) for key, policy in policies.items()},
+    }

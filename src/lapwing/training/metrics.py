@@ -1,0 +1,77 @@
+"""What is logged: every metric's name, unit and meaning, and the functions that compute them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lapwing.core.batch import EpisodeBatch
+from lapwing.core.ragged import has_spread
+from lapwing.core.types import Episode
+
+
+class Metric(NamedTuple):
+    """Unit and meaning of a metric."""
+
+    unit: str
+    meaning: str
+
+
+METRICS: dict[str, Metric] = {
+    "rollout/return_mean": Metric("reward", "mean training return of the episodes played, format penalties included"),
+    "rollout/domain_return_mean": Metric("reward", "mean return by the game's own rewards"),
+    "rollout/success": Metric("share", "episodes that succeeded, before any filter; absent without such a notion"),
+    "rollout/length": Metric("steps", "mean length of an episode"),
+    "rollout/valid": Metric("share", "replies that parsed to a legal action"),
+    "rollout/tokens_per_step": Metric("tokens", "mean length of a reply"),
+    "rollout/zero_spread_groups": Metric("share", "groups whose episodes all have the same return: no signal"),
+    "rollout/dropped": Metric("episodes", "matches given up at the deadline"),
+    "rollout/episodes": Metric("episodes", "episodes played since the stage began"),
+    "rollout/steps": Metric("steps", "decisions since the stage began"),
+    "rollout/tokens": Metric("tokens", "reply tokens sampled since the stage began"),
+    "selection/episodes": Metric("episodes", "episodes trained on in this iteration"),
+    "policy/entropy": Metric("nats", "mean entropy of the next-token distributions, weighted as the loss"),
+    "policy/kl": Metric("nats", "k3 divergence between the weights that played and the trained ones, before each update"),
+    "policy/clip_share": Metric("share", "tokens whose ratio left 1 ± 0.2"),
+    "policy/gap": Metric("nats", "mean |log-probability of the sampler − of the trainer| under the same weights"),
+    "policy/gap_max": Metric("nats", "largest such gap"),
+    "update/loss": Metric("1", "weighted loss with regularisers, mean over the updates"),
+    "update/gradient_norm": Metric("1", "length of the gradient before clipping, mean over the updates"),
+    "update/learning_rate": Metric("1", "learning rate of the iteration"),
+    "update/count": Metric("updates", "optimiser steps in this iteration"),
+    "update/skipped": Metric("0 or 1", "no episode carried a signal, nothing was updated"),
+    "update/nonfinite": Metric("updates", "updates left out because the loss or gradient was not finite"),
+    "evaluation/success": Metric("share", "success on the development matches, sampled"),
+    "evaluation/score": Metric("score", "the game's score on the development matches, sampled"),
+    "evaluation/return": Metric("reward", "domain return on the development matches, sampled"),
+    "evaluation/valid": Metric("share", "valid replies on the development matches"),
+    "time/play": Metric("s", "playing, in this iteration"),
+    "time/credit": Metric("s", "packing, filters, credit, selection and aggregation, in this iteration"),
+    "time/update": Metric("s", "updating, in this iteration"),
+    "time/evaluation": Metric("s", "evaluating on development matches, in this iteration"),
+    "time/checkpoint": Metric("s", "writing a checkpoint, in this iteration"),
+    "time/learning": Metric("s", "playing, credit and updating since the stage began"),
+}
+
+
+def rollout_metrics(episodes: Sequence[Episode], batch: EpisodeBatch) -> dict[str, float]:
+    """Means over the episodes of one iteration, before any filter, and how much was played."""
+    returns = batch.episode_return
+    domain = np.array([episode.domain_return for episode in episodes])
+    success = batch.column("success")
+    spread = has_spread(returns, batch.group)
+    _, first = np.unique(batch.group, return_index=True)
+    metrics = {
+        "rollout/return_mean": float(returns.mean()),
+        "rollout/domain_return_mean": float(domain.mean()),
+        "rollout/length": float(batch.episode_length.mean()),
+        "rollout/valid": float(batch.valid.mean()),
+        "rollout/tokens_per_step": float(np.diff(batch.token_splits).mean()),
+        "rollout/zero_spread_groups": float(1.0 - spread[first].mean()),
+        "rollout/new_episodes": batch.num_episodes,
+        "rollout/new_steps": batch.num_steps,
+        "rollout/new_tokens": batch.num_tokens,
+    }
+    if not np.isnan(success).all():
+        metrics["rollout/success"] = float(np.nanmean(success))
+    return metrics

@@ -1,0 +1,205 @@
+"""Run the stages of a run into its folder: metrics, episodes, checkpoints, interruption, resume."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from lapwing.core.errors import LapwingError
+from lapwing.core.types import Episode
+from lapwing.training.checkpoint import checkpoints, is_whole, load_state, prune, save_checkpoint
+from lapwing.training.clock import Clock
+from lapwing.training.interruption import Interrupted, Interruption
+from lapwing.training.learner import Learner
+from lapwing.training.loop import iterate
+from lapwing.training.run_folder import RunFolder
+from lapwing.training.stages import Stage
+
+_RECORDED_EPISODES = 32
+_KEPT_CHECKPOINTS = 2
+_LEARNING = ("time/play", "time/credit", "time/update")
+
+
+@dataclass
+class Session:
+    """One run: its folder, its stages and the model that they train in place.
+
+    Attributes:
+      folder: where everything is written.
+      stages: in order; the last is "main", the others are warm starts.
+      model, tokenizer: of transformers.
+      max_tokens: the reply budget, for the exported generation settings.
+      measure: evaluates the current weights on development matches, for a stage's metrics.
+      watch: is called with every row of metrics, and with `{"event": …}` rows.
+      warm_start_cache: where the weights after the warm-start stages are kept; None keeps none.
+    """
+
+    folder: RunFolder
+    stages: Sequence[Stage]
+    model: Any
+    tokenizer: Any
+    max_tokens: int
+    measure: Callable[[Stage], dict[str, float]]
+    watch: Callable[[dict[str, Any]], None]
+    warm_start_cache: Path | None = None
+    _totals: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Run every stage from the beginning.
+
+        Raises:
+          Interrupted: a signal came; the state is saved and `resume` goes on.
+        """
+        with Interruption() as interruption:
+            started = time.monotonic()
+            cached = self._warm_start(interruption)
+            manifest = self.folder.read_manifest()
+            manifest["warm_start_cached"] = cached
+            manifest["seconds"]["warm_start"] = time.monotonic() - started
+            self.folder.write_manifest(manifest)
+            self._totals = {}
+            self._main(self.stages[-1], self.stages[-1].make_learner(), 0, interruption)
+
+    def resume(self) -> int:
+        """Go on from the newest checkpoint that is whole, or from the beginning if there is none.
+
+        Returns:
+          The iteration of the main stage that was resumed at.
+        """
+        found = checkpoints(self.folder.path)
+        if not found:
+            self.folder.cut_metrics([])
+            self.run()
+            return 0
+        tensors, state = load_state(found[-1])
+        _load_weights(self.model, found[-1] / "model")
+        stage = self.stages[-1]
+        learner = stage.make_learner()
+        learner.restore(tensors, int(state["learner_version"]))
+        stage.sampler.restore(state["sampler"])
+        stage.load(learner.version)
+        first = int(state["iteration"])
+        rows = self.folder.read_metrics()
+        self.folder.cut_metrics(r for r in rows if r["stage"] != stage.name or r["iteration"] < first)
+        self._totals = dict(state["totals"])
+        with Interruption() as interruption:
+            self._main(stage, learner, first, interruption)
+        return first
+
+    def _warm_start(self, interruption: Interruption) -> bool:
+        if len(self.stages) == 1:
+            return False
+        cache = self.warm_start_cache
+        if cache is not None and is_whole(cache):
+            _load_weights(self.model, cache / "model")
+            for row in load_state(cache)[1]["rows"]:
+                self.folder.append_metrics(row)
+            self.watch({"event": "cached", "stage": self.stages[0].name})
+            return True
+        rows: list[dict[str, Any]] = []
+        for stage in self.stages[:-1]:
+            self._totals = {}
+            self.watch({"event": "stage", "stage": stage.name, "iterations": stage.iterations})
+            learner = stage.make_learner()
+            stage.load(0)
+            for row in iterate(stage, learner, 0, _ignore_episodes):
+                rows.append(self._log(row))
+                self._stop_if(interruption)
+            learner.finish()
+            stage.load(learner.version)
+        if cache is not None:
+            save_checkpoint(
+                cache,
+                model=self.model,
+                tokenizer=self.tokenizer,
+                max_tokens=self.max_tokens,
+                tensors={},
+                state={"rows": rows},
+            )
+        return False
+
+    def _main(self, stage: Stage, learner: Learner, first: int, interruption: Interruption) -> None:
+        self.watch({"event": "stage", "stage": stage.name, "iterations": stage.iterations, "first": first})
+        stage.load(learner.version)
+        if first == 0:
+            self._save(stage, learner, 0)
+        episodes: list[Episode] = []
+
+        def keep(played: list[Episode]) -> None:
+            episodes[:] = played
+
+        for row in iterate(stage, learner, first, keep):
+            done = int(row["iteration"]) + 1
+            is_last = done == stage.iterations
+            if is_last:
+                learner.finish()
+                stage.load(learner.version)
+            clock = Clock()
+            if stage.evaluate_every and (done % stage.evaluate_every == 0 or is_last):
+                with clock("evaluation"):
+                    row |= self.measure(stage)
+                    # The evaluation filled the memo; a resumed run would not have it.
+                    stage.forget()
+                self.folder.write_episodes(f"main-{done:06d}", episodes[:_RECORDED_EPISODES])
+            row = self._log(row | clock.seconds)
+            if done % stage.checkpoint_every == 0 or is_last or interruption.signal_number:
+                self._save(stage, learner, done)
+            if not is_last:
+                self._stop_if(interruption)
+
+    def _log(self, row: dict[str, Any]) -> dict[str, Any]:
+        row["time/learning"] = self._add("seconds", sum(row[name] for name in _LEARNING))
+        episodes = row.pop("rollout/new_episodes")
+        row["rollout/episodes"] = self._add("episodes", episodes)
+        row["rollout/steps"] = self._add("steps", row.pop("rollout/new_steps"))
+        row["rollout/tokens"] = self._add("tokens", row.pop("rollout/new_tokens"))
+        self.folder.append_metrics(row)
+        self.watch(row)
+        return row
+
+    def _add(self, name: str, amount: float) -> float:
+        self._totals[name] = self._totals.get(name, 0.0) + amount
+        return self._totals[name]
+
+    def _save(self, stage: Stage, learner: Learner, done: int) -> None:
+        save_checkpoint(
+            self.folder.path / "checkpoints" / str(done),
+            model=self.model,
+            tokenizer=self.tokenizer,
+            max_tokens=self.max_tokens,
+            tensors=learner.state(),
+            state={
+                "stage": stage.name,
+                "iteration": done,
+                "learner_version": learner.version,
+                "sampler": stage.sampler.state(),
+                "totals": self._totals,
+            },
+        )
+        prune(self.folder.path, _KEPT_CHECKPOINTS)
+
+    def _stop_if(self, interruption: Interruption) -> None:
+        if interruption.signal_number:
+            manifest = self.folder.read_manifest()
+            self.folder.write_manifest(manifest | {"status": "interrupted"})
+            raise Interrupted(interruption.signal_number)
+
+
+def _ignore_episodes(episodes: list[Episode]) -> None:
+    pass
+
+
+def _load_weights(model: torch.nn.Module, folder: Path) -> None:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise LapwingError(f"{folder} holds no safetensors weights.")
+    tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    # Tied embeddings are stored once, so that the head may be missing.
+    tied = {name for name in missing if name.endswith("lm_head.weight")}
+    if unexpected or set(missing) - tied:
+        raise LapwingError(f"The weights in {folder} do not fit the model: {sorted(set(missing) - tied) or unexpected}.")

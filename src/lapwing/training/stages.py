@@ -1,0 +1,59 @@
+"""A stage: one row of independent choices, ready to run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lapwing.core.batch import EpisodeBatch
+from lapwing.core.protocols import Collector, Policy, Sampler
+from lapwing.core.types import Selection
+from lapwing.training.learner import Learner
+
+
+@dataclass
+class Stage:
+    """What the loop needs to play and learn.
+
+    Attributes:
+      name: of the stage; "main" is the last.
+      iterations: play-and-learn cycles.
+      seed: of the run.
+      sampler, collector, policy: who draws, who plays, who decides.
+      shaping, filters, credit, modulation, selection, aggregation: the pipeline, with their settings bound.
+      credit_level: "step" or "token", the axis of the advantage.
+      make_learner: builds the learner, with a fresh optimiser.
+      forget: tells the generator that the weights changed.
+      checkpoint_every: iterations between checkpoints.
+      evaluate_every: iterations between evaluations on development matches; 0 never.
+    """
+
+    name: str
+    iterations: int
+    seed: int
+    sampler: Sampler
+    collector: Collector
+    policy: Policy
+    credit: Callable[[EpisodeBatch], np.ndarray]
+    credit_level: str
+    selection: Callable[[EpisodeBatch, np.ndarray, np.random.Generator], Selection]
+    aggregation: Callable[[EpisodeBatch, Selection], np.ndarray]
+    make_learner: Callable[[], Learner]
+    forget: Callable[[], None]
+    shaping: Sequence[Callable[[EpisodeBatch], EpisodeBatch]] = ()
+    filters: Sequence[Callable[[EpisodeBatch], np.ndarray]] = ()
+    modulation: Sequence[Callable[[EpisodeBatch, np.ndarray], np.ndarray]] = ()
+    checkpoint_every: int = 50
+    evaluate_every: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def load(self, version: int) -> None:
+        """The model's weights changed in place to this version: forget what was computed with the old ones."""
+        self.policy.version = version
+        self.forget()
+
+
+def no_credit(batch: EpisodeBatch) -> np.ndarray:
+    """Advantage 0 for every step, for losses that use none (cloning)."""
+    return np.zeros(batch.num_steps)
