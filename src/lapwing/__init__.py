@@ -1,6 +1,9 @@
 """Lapwing post-trains language models into agents that decide well over many steps."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lapwing.api import Run, evaluate, load, play, resume, train
 
 __version__ = "0.1.0"
 __all__ = ["Run", "__version__", "evaluate", "load", "play", "resume", "train"]

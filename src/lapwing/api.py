@@ -282,12 +282,12 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
     main = plans[-1]
     agent = build.make_agent(main, shop)
 
-    def measure(stage: Any) -> dict[str, float]:
+    def measure() -> dict[str, float]:
         agent.generator.forget()
         settings = main.evaluation.settings
-        result = _evaluate(
-            main, {"trained": agent}, episodes=settings["development_episodes"], split="development"
-        )["policies"]["trained"]
+        result = _evaluate(main, {"trained": agent}, episodes=settings["development_episodes"], split="development")[
+            "policies"
+        ]["trained"]
         found = {"success": "success", "score": "score", "return": "return", "valid": "valid"}
         return {f"evaluation/{name}": result[key]["mean"] for name, key in found.items() if result[key] is not None}
 
@@ -365,8 +365,7 @@ def _label(entry: Mapping[str, Any]) -> str:
 
 def _read_run(folder: RunFolder) -> Run:
     transfer = {
-        path.stem.removeprefix("evaluation_"): read_json(path)
-        for path in sorted(folder.path.glob("evaluation_*.json"))
+        path.stem.removeprefix("evaluation_"): read_json(path) for path in sorted(folder.path.glob("evaluation_*.json"))
     }
     return Run(folder.path, read_json(folder.evaluation), transfer)
 

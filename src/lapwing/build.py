@@ -123,7 +123,9 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
         return data
     base = data.pop("extends")
     if base not in recipe_names():
-        raise UserError(f"{name_or_path} extends '{base}', which is no shipped recipe; {nearest(str(base), recipe_names())}")
+        raise UserError(
+            f"{name_or_path} extends '{base}', which is no shipped recipe; {nearest(str(base), recipe_names())}"
+        )
     return _extend(_read_toml(base), data)
 
 
@@ -613,12 +615,15 @@ def _check_values(checker: _Checker, where: str, stage: StagePlan) -> None:
     game = _construct(checker, f"{where}.game", stage.game.make, stage.game.settings)
     if game is not None:
         _construct(checker, f"{where}.game", lambda: _probe_starts(game), {})
-        _construct(checker, f"{where}.sampler", functools.partial(stage.sampler.make, game, seed=0), stage.sampler.settings)
+        _construct(
+            checker, f"{where}.sampler", functools.partial(stage.sampler.make, game, seed=0), stage.sampler.settings
+        )
         seats = set(range(1, game.num_players))
         if set(stage.opponents) != seats:
             expected = ", ".join(map(str, sorted(seats))) or "none"
             checker.errors.append(
-                f"{where}.opponents: the game needs opponents for these seats: {expected}; found {sorted(stage.opponents)}."
+                f"{where}.opponents: the game needs opponents for these seats: {expected}; "
+                f"found {sorted(stage.opponents)}."
             )
     for part in (stage.renderer, stage.context, stage.parser, stage.teacher, stage.optimizer, stage.evaluation):
         if part is not None:
@@ -626,7 +631,9 @@ def _check_values(checker: _Checker, where: str, stage: StagePlan) -> None:
     _construct(checker, f"{where}.policy", lambda: InvalidRule(**_invalid_settings(stage.policy)), {})
     budget = stage.generation.settings
     if budget["max_tokens"] < 1:
-        checker.errors.append(f"{where}.generation: a reply needs a budget of at least 1 token, not {budget['max_tokens']}.")
+        checker.errors.append(
+            f"{where}.generation: a reply needs a budget of at least 1 token, not {budget['max_tokens']}."
+        )
     if not budget["temperature"] > 0:
         checker.errors.append(f"{where}.generation: temperature is above 0, not {budget['temperature']}.")
     needs_advantage = "advantage" in inspect.signature(stage.loss.make).parameters
@@ -866,4 +873,3 @@ def with_game(stage: StagePlan, settings: Mapping[str, Any]) -> StagePlan:
         raise UserError(" ".join(checker.errors))
     assert part is not None
     return dataclasses.replace(stage, game=part)
-

@@ -19,7 +19,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Recipe = Annotated[str, typer.Argument(help="A shipped recipe (see `lapwing list recipes`) or the path of a TOML file.")]
+Recipe = Annotated[
+    str, typer.Argument(help="A shipped recipe (see `lapwing list recipes`) or the path of a TOML file.")
+]
 RunPath = Annotated[Path, typer.Argument(help="The folder of a run.")]
 Sets = Annotated[
     list[str] | None,
@@ -120,9 +122,7 @@ def evaluate(
     from lapwing import api
     from lapwing.console import show_evaluation
 
-    result = api.evaluate(
-        what, game=game, overrides=settings or [], episodes=episodes, seed=seed, baselines=baselines
-    )
+    result = api.evaluate(what, game=game, overrides=settings or [], episodes=episodes, seed=seed, baselines=baselines)
     if as_json:
         _print(json.dumps(result, indent=2, allow_nan=False))
     else:

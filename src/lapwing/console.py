@@ -158,7 +158,7 @@ def _interval(measure: dict[str, float] | None) -> str:
     return "–" if measure is None else f"{measure['mean']:.3f} [{measure['low']:.3f}, {measure['high']:.3f}]"
 
 
-class _Quit(Exception):  # noqa: N818 - it is no error
+class _Quit(Exception):
     """The person does not want to go on."""
 
 

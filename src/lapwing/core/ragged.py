@@ -1,5 +1,7 @@
 """Operations on ragged arrays: values laid end to end, with `splits` of length segments + 1 as boundaries."""
 
+import itertools
+
 import numpy as np
 
 
@@ -44,7 +46,7 @@ def reverse_discounted_sum(values: np.ndarray, discount: float, splits: np.ndarr
     order = np.argsort(position_from_end, kind="stable")
     bounds = np.searchsorted(position_from_end[order], np.arange(1, position_from_end.max(initial=0) + 2))
     # All last elements are done; then all last-but-one at once, and so on: one vector operation per position.
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in itertools.pairwise(bounds):
         at = order[low:high]
         result[at] += discount * result[at + 1]
     return result

@@ -144,9 +144,7 @@ class FrozenLake:
         """All four moves, everywhere."""
         return ACTIONS
 
-    def step(
-        self, state: FrozenLakeState, actions: Mapping[int, str], rng: np.random.Generator
-    ) -> Transition:
+    def step(self, state: FrozenLakeState, actions: Mapping[int, str], rng: np.random.Generator) -> Transition:
         """Move; on slippery ice the direction is drawn from the three possible ones."""
         direction = _DIRECTION[actions[0]]
         if self.slippery:

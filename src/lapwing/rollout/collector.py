@@ -45,9 +45,7 @@ class LocalCollector:
     def play(self, matches: Sequence[Match]) -> list[Episode]:
         """Play all matches; those that miss the deadline are left out and counted in `dropped`."""
         self._announce(matches)
-        episodes = play(
-            matches, self.policies, invalid=self.invalid, deadline_seconds=self.deadline_seconds
-        )
+        episodes = play(matches, self.policies, invalid=self.invalid, deadline_seconds=self.deadline_seconds)
         self.dropped = len(matches) - len(episodes)
         return episodes
 

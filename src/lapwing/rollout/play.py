@@ -22,7 +22,7 @@ def initial_state(match: Match) -> State:
 class _Seat:
     """One player's side of a live match."""
 
-    __slots__ = ("chosen", "forfeited", "memory", "key", "outcome", "retries", "steps", "success")
+    __slots__ = ("chosen", "forfeited", "key", "memory", "outcome", "retries", "steps", "success")
 
     def __init__(self, key: int) -> None:
         self.key = key
@@ -93,9 +93,7 @@ def play(
     ]
 
 
-def _decide(
-    live: list[_Live], policies: Mapping[int, Policy], learners: Sequence[int], invalid: InvalidRule
-) -> None:
+def _decide(live: list[_Live], policies: Mapping[int, Policy], learners: Sequence[int], invalid: InvalidRule) -> None:
     """Ask every player who has not chosen yet, until all have, or someone forfeits."""
     waiting: dict[int, tuple[Policy, list[tuple[_Live, int, Ask]]]] = {}
     for one in live:

@@ -47,7 +47,8 @@ class Grouped:
             raise UserError(f"sampler.groups is at least 1, not {groups}.")
         if group_size < 2:
             raise UserError(
-                f"sampler.group_size is {group_size}, but a group of one has nothing to be compared with; set 2 or more."
+                f"sampler.group_size is {group_size}, but a group of one has nothing to be compared "
+                "with; set 2 or more."
             )
         if max_steps < 1:
             raise UserError(f"sampler.max_steps is at least 1, not {max_steps}.")

@@ -32,7 +32,7 @@ class Interruption:
         self.signal_number = number
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
+class Interrupted(Exception):
     """The run was stopped by a signal and its state is saved."""
 
     def __init__(self, signal_number: int) -> None:

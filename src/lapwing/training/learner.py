@@ -11,6 +11,7 @@ import torch
 from lapwing.core import rng
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import UserError
+from lapwing.core.ragged import take_segments
 from lapwing.models.scorer import Scored, Scorer
 
 Loss = Callable[..., torch.Tensor]
@@ -231,7 +232,8 @@ class Learner:
         if self._average is not None:
             # Early averages follow the weights closely, so that the start is forgotten.
             decay = min(self.settings.average, self.version / (self.version + 10))
-            torch._foreach_lerp_(self._average, [p.detach() for p in self.parameters], 1.0 - decay)
+            for average, parameter in zip(self._average, self.parameters, strict=True):
+                average.lerp_(parameter.detach(), 1.0 - decay)
 
     def _loss(self, tokens: "_Tokens", scored: Scored, active: Sequence[tuple[Regulariser, float]]) -> torch.Tensor:
         given = tokens.arguments(scored)
@@ -301,7 +303,7 @@ class _Tokens:
         splits = batch.token_splits
         self.contexts = [batch.context(n) for n in steps]
         self.replies = [batch.token[splits[n] : splits[n + 1]] for n in steps]
-        self.index = np.concatenate([np.arange(splits[n], splits[n + 1]) for n in steps])
+        self.index = take_segments(splits, steps)[0]
         episode_of_token = batch.episode_of_step[batch.step_of_token]
         self._columns = {
             "advantage": advantage,

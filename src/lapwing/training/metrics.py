@@ -31,7 +31,9 @@ METRICS: dict[str, Metric] = {
     "rollout/tokens": Metric("tokens", "reply tokens sampled since the stage began"),
     "selection/episodes": Metric("episodes", "episodes trained on in this iteration"),
     "policy/entropy": Metric("nats", "mean entropy of the next-token distributions, weighted as the loss"),
-    "policy/kl": Metric("nats", "k3 divergence between the weights that played and the trained ones, before each update"),
+    "policy/kl": Metric(
+        "nats", "k3 divergence between the weights that played and the trained ones, before each update"
+    ),
     "policy/clip_share": Metric("share", "tokens whose ratio left 1 ± 0.2"),
     "policy/gap": Metric("nats", "mean |log-probability of the sampler − of the trainer| under the same weights"),
     "policy/gap_max": Metric("nats", "largest such gap"),

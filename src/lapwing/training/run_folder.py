@@ -47,7 +47,9 @@ class RunFolder:
         if path.is_file():
             raise UserError(f"{path} is a file; name a folder for the run.")
         if path.is_dir() and any(path.iterdir()):
-            raise UserError(f"The folder {path} is not empty; name another with --run, or continue it: lapwing resume {path}")
+            raise UserError(
+                f"The folder {path} is not empty; name another with --run, or continue it: lapwing resume {path}"
+            )
 
     @staticmethod
     def open(path: Path) -> "RunFolder":

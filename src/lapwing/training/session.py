@@ -43,7 +43,7 @@ class Session:
     model: Any
     tokenizer: Any
     max_tokens: int
-    measure: Callable[[Stage], dict[str, float]]
+    measure: Callable[[], dict[str, float]]
     watch: Callable[[dict[str, Any]], None]
     warm_start_cache: Path | None = None
     _totals: dict[str, float] = field(default_factory=dict)
@@ -141,7 +141,7 @@ class Session:
             clock = Clock()
             if stage.evaluate_every and (done % stage.evaluate_every == 0 or is_last):
                 with clock("evaluation"):
-                    row |= self.measure(stage)
+                    row |= self.measure()
                     # The evaluation filled the memo; a resumed run would not have it.
                     stage.forget()
                 self.folder.write_episodes(f"main-{done:06d}", episodes[:_RECORDED_EPISODES])
@@ -202,4 +202,6 @@ def _load_weights(model: torch.nn.Module, folder: Path) -> None:
     # Tied embeddings are stored once, so that the head may be missing.
     tied = {name for name in missing if name.endswith("lm_head.weight")}
     if unexpected or set(missing) - tied:
-        raise LapwingError(f"The weights in {folder} do not fit the model: {sorted(set(missing) - tied) or unexpected}.")
+        raise LapwingError(
+            f"The weights in {folder} do not fit the model: {sorted(set(missing) - tied) or unexpected}."
+        )

@@ -1,0 +1,54 @@
+# Two commands do all the set-up on a fresh machine: `make train` and `make test`.
+PYTHON ?= python3.11
+RECIPE ?= frozen_lake_tiny
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
+
+.PHONY: setup train test check bench bench-long scale soak docs clean
+
+# The runtime alone: what `make train` needs.
+.venv/runtime: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e .
+	touch .venv/runtime
+
+# The runtime and everything that tests, lints and builds.
+.venv/development: .venv/runtime
+	$(PIP) -e ".[dev]"
+	touch .venv/development
+
+setup: .venv/development
+
+train: .venv/runtime
+	$(BIN)/lapwing train $(RECIPE)
+
+check: .venv/development
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/lint-imports --no-logo > .venv/imports.log || (cat .venv/imports.log; exit 1)
+	$(BIN)/pyright --warnings
+	$(BIN)/python -m pytest -m "not slow"
+
+test: check
+	$(BIN)/python -m pytest -m slow
+
+# Every shipped recipe's claim, over seeds; finished seeds under runs/bench are not run again.
+bench: .venv/runtime
+	$(BIN)/python benchmarks/seeds.py --recipes main --seeds 8 --folder runs/bench
+	$(BIN)/python benchmarks/speed.py
+
+bench-long: .venv/runtime
+	$(BIN)/python benchmarks/seeds.py --recipes all --seeds 8 --folder runs/bench
+
+# A small post-trained model against a large one that was not.
+scale: .venv/runtime
+	$(BIN)/python benchmarks/scale.py --folder runs/scale
+
+soak: .venv/development
+	$(BIN)/python -m pytest -m slow --count-all
+
+docs: .venv/development
+	$(BIN)/python docs/build.py
+
+clean:
+	rm -rf .venv runs dist build

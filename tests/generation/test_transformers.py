@@ -1,0 +1,235 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from lapwing.core import rng
+from lapwing.core.errors import UserError
+from lapwing.core.types import Prompt, Request
+from lapwing.generation.transformers import Transformers
+from lapwing.models.scorer import Scorer
+
+LENGTHS = (1, 3, 17, 6, 6, 30, 2, 9)
+
+
+def prompts(count=len(LENGTHS), vocabulary=40):
+    """Contexts of ragged lengths; every other one begins like its neighbour."""
+    random = np.random.default_rng(1)
+    found = []
+    for i in range(count):
+        token = random.integers(4, vocabulary, size=LENGTHS[i % len(LENGTHS)]).astype(np.int32)
+        if i % 2:
+            token = np.concatenate([found[-1].token, token])
+        found.append(Prompt(token, token.tobytes()))
+    return found
+
+
+def requests(count=40, name="reply"):
+    contexts = prompts()
+    return [Request(contexts[i % len(contexts)], rng.fold(0, name, i)) for i in range(count)]
+
+
+@pytest.fixture
+def sharp(make_model):
+    """A model with clear preferences, whose replies end at many different places."""
+    model = make_model(seed=8)
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(3.0)
+    return model.requires_grad_(False)
+
+
+def assert_same_replies(some, others, atol=1e-5):
+    assert [reply.token.tolist() for reply in some] == [reply.token.tolist() for reply in others]
+    assert [reply.stop_reason for reply in some] == [reply.stop_reason for reply in others]
+    for one, other in zip(some, others, strict=True):
+        np.testing.assert_allclose(one.logprob, other.logprob, atol=atol)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_log_probabilities_are_those_of_the_scorer(sharp, tokenizer, cache, temperature):
+    # Fails when the temperature is applied on one side only, or the left padding shifts the positions.
+    generator = Transformers(sharp, tokenizer, max_tokens=6, temperature=temperature, cache=cache)
+    asked = requests()
+    replies = generator.generate(asked)
+    scores = Scorer(sharp, temperature=temperature).score(
+        [request.prompt.token for request in asked], [reply.token for reply in replies]
+    )
+    np.testing.assert_allclose(np.concatenate([reply.logprob for reply in replies]), scores["logprob"], atol=1e-5)
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_with_and_without_the_cache_replies_are_the_same(sharp, tokenizer, greedy):
+    # Fails when the rows of the cache are not cut to the replies that go on.
+    stop = (tokenizer.decode([20]), tokenizer.decode([12]))
+    settings = {"max_tokens": 8, "stop": stop, "greedy": greedy}
+    on_trees = Transformers(sharp, tokenizer, cache=False, **settings).generate(requests(80))
+    on_cache = Transformers(sharp, tokenizer, cache=True, **settings).generate(requests(80))
+    assert_same_replies(on_cache, on_trees)
+    if not greedy:  # all three ends occur, at different lengths
+        assert {reply.stop_reason for reply in on_trees} == {"end", "stop", "length"}
+        assert len({len(reply.token) for reply in on_trees}) > 4
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_order_and_batching_do_not_change_a_reply(sharp, tokenizer, cache):
+    # Fails when noise is drawn in the order of the requests.
+    def make(**sizes):
+        return Transformers(sharp, tokenizer, max_tokens=5, cache=cache, **sizes)
+
+    asked = requests()
+    together = make().generate(asked)
+    assert_same_replies(make().generate(asked[::-1])[::-1], together)
+    assert_same_replies([make().generate([one])[0] for one in asked[:12]], together[:12])
+    assert_same_replies(make(batch_tokens=50, row_tokens=40).generate(asked), together)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_same_key_gives_the_same_reply_and_another_key_another(sharp, tokenizer, cache):
+    generator = Transformers(sharp, tokenizer, max_tokens=6, cache=cache)
+    (first,) = generator.generate([Request(prompts()[2], 77)])
+    (again,) = generator.generate([Request(prompts()[2], 77)])
+    assert_same_replies([first], [again], atol=0)
+    others = generator.generate([Request(prompts()[2], key) for key in range(20)])
+    assert len({tuple(reply.token.tolist()) for reply in others}) > 10
+
+
+def test_a_request_that_occurs_twice_is_answered_twice(sharp, tokenizer):
+    one = Request(prompts()[2], 5)
+    for cache in (True, False):
+        replies = Transformers(sharp, tokenizer, max_tokens=4, cache=cache).generate([one, one])
+        assert_same_replies(replies[:1], replies[1:])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_tokens_are_drawn_with_the_probabilities_of_the_model(sharp, tokenizer, temperature):
+    # Fails when the same noise is used twice, or the running sum is searched from the wrong side.
+    draws = 20_000
+    prompt = prompts()[1]
+    keys = rng.fold_many(np.array([rng.fold(0, "draws")], dtype=np.uint64), np.arange(draws)).tolist()
+    replies = Transformers(sharp, tokenizer, max_tokens=1, temperature=temperature).generate(
+        [Request(prompt, key) for key in keys]
+    )
+    counts = np.bincount([int(reply.token[0]) for reply in replies], minlength=len(tokenizer))
+    ids = torch.from_numpy(prompt.token.astype(np.int64))[None]
+    with torch.no_grad():
+        expected = torch.softmax(sharp(ids).logits[0, -1].double() / temperature, -1).numpy() * draws
+    assert expected.min() > 1.0
+    assert expected.max() > 2.0 * expected.min()
+    assert chisquare(counts, expected).pvalue > 1e-3
+
+
+def test_the_second_token_is_drawn_independently_of_the_first(make_model, tokenizer):
+    # Fails when all tokens of a reply get the noise of its first.
+    model = make_model(seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()  # every next token has the same probability
+    end = tokenizer.eos_token_id
+    asked = [Request(prompts()[0], rng.fold(0, "pairs", i)) for i in range(6000)]
+    replies = [reply.token for reply in Transformers(model, tokenizer, max_tokens=2, cache=False).generate(asked)]
+    pairs = [(int(token[0]) % 4, int(token[1]) % 4) for token in replies if token[0] != end]
+    counts = np.zeros((4, 4))
+    for first, second in pairs:
+        counts[first, second] += 1
+    share = counts.sum(0) / counts.sum()
+    for row in counts:
+        assert chisquare(row, share * row.sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_greedy_takes_the_most_probable_token_and_reports_its_probability(sharp, tokenizer, cache):
+    generator = Transformers(sharp, tokenizer, max_tokens=3, greedy=True, temperature=2.0, cache=cache)
+    for request, reply in zip(requests(8), generator.generate(requests(8)), strict=True):
+        ids = request.prompt.token.tolist()
+        for token, logprob in zip(reply.token.tolist(), reply.logprob.tolist(), strict=True):
+            with torch.no_grad():
+                row = torch.log_softmax(sharp(torch.tensor([ids])).logits[0, -1] / 2.0, -1)
+            assert token == int(row.argmax())
+            assert logprob == pytest.approx(float(row.max()), abs=1e-5)
+            ids.append(token)
+
+
+def test_without_temperature_a_shared_context_gets_one_reply(sharp, tokenizer):
+    # Fails when the logits are multiplied by the temperature.
+    generator = Transformers(sharp, tokenizer, max_tokens=4, temperature=1e-6)
+    replies = generator.generate([Request(prompts()[3], key) for key in range(16)])
+    greedy = Transformers(sharp, tokenizer, max_tokens=4, greedy=True).generate([Request(prompts()[3], 0)])
+    assert {tuple(reply.token.tolist()) for reply in replies} == {tuple(greedy[0].token.tolist())}
+    assert max(abs(reply.logprob).max() for reply in replies) < 1e-9
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_reply_ends_with_its_end_token_its_stop_string_or_its_budget(sharp, tokenizer, cache):
+    word = tokenizer.decode([20])
+    generator = Transformers(sharp, tokenizer, max_tokens=8, stop=(word,), cache=cache)
+    for reply in generator.generate(requests(80)):
+        token = reply.token.tolist()
+        assert tokenizer.eos_token_id not in token[:-1]
+        assert word not in tokenizer.decode(token[:-1])
+        if reply.stop_reason == "end":
+            assert token[-1] == tokenizer.eos_token_id
+        elif reply.stop_reason == "stop":
+            assert word in tokenizer.decode(token)
+        else:
+            assert len(token) == 8
+
+
+def test_distributions_are_remembered_until_they_are_forgotten(make_model, tokenizer):
+    # Fails when forget() leaves the memo as it is: the old distribution would be sampled from.
+    model = make_model(seed=3)
+    generator = Transformers(model, tokenizer, max_tokens=1)
+    (before,) = generator.generate([Request(prompts()[1], 4)])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    computed = generator.tokens_computed
+    (remembered,) = generator.generate([Request(prompts()[1], 4)])
+    assert_same_replies([remembered], [before], atol=0)
+    assert generator.tokens_computed == computed
+    generator.forget()
+    (after,) = generator.generate([Request(prompts()[1], 4)])
+    assert generator.tokens_computed > computed
+    expected = Scorer(model).score([prompts()[1].token], [after.token])["logprob"]
+    np.testing.assert_allclose(after.logprob, expected, atol=1e-5)
+    assert abs(after.logprob[0] - before.logprob[0]) > 1e-3
+
+
+def test_what_was_announced_is_not_computed_again(sharp, tokenizer):
+    generator = Transformers(sharp, tokenizer, max_tokens=1)
+    generator.prefetch(prompts())
+    computed = generator.tokens_computed
+    announced = generator.generate(requests())
+    assert generator.tokens_computed == computed
+    assert_same_replies(announced, Transformers(sharp, tokenizer, max_tokens=1).generate(requests()))
+
+
+def test_nothing_is_announced_to_the_cache_that_would_not_look_it_up(sharp, tokenizer):
+    # Fails when prefetch computes distributions that decoding on the cache never reads.
+    generator = Transformers(sharp, tokenizer, max_tokens=4, cache=True)
+    generator.prefetch(prompts())
+    assert generator.tokens_computed == 0
+
+
+def test_a_small_memory_forgets_but_changes_no_reply(sharp, tokenizer):
+    # Fails when distributions that are needed now are forgotten, or nothing ever is.
+    room = 10  # distributions
+    asked = requests()
+    small = Transformers(sharp, tokenizer, max_tokens=3, cache=False, memo_bytes=room * 16 * len(tokenizer))
+    large = Transformers(sharp, tokenizer, max_tokens=3, cache=False)
+    for one in asked:
+        assert_same_replies(small.generate([one]), large.generate([one]))
+        assert len(small._memo) <= room
+    assert len(large._memo) > room
+    assert_same_replies(small.generate(asked), large.generate(asked))
+
+
+def test_nothing_asked_nothing_answered(sharp, tokenizer):
+    assert Transformers(sharp, tokenizer, max_tokens=4, cache=True).generate([]) == []
+    assert Transformers(sharp, tokenizer, max_tokens=4, cache=False).generate([]) == []
+
+
+@pytest.mark.parametrize("setting", [{"max_tokens": 0}, {"temperature": 0.0}, {"temperature": float("nan")}])
+def test_impossible_settings_are_refused(model, tokenizer, setting):
+    with pytest.raises(UserError, match=f"generation.{next(iter(setting))}"):
+        Transformers(model, tokenizer, **setting)
