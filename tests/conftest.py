@@ -1,6 +1,8 @@
 """What tests of several rooms share: a small tokenizer, small models, scripted agents, matches."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,3 +81,60 @@ def make_match() -> Callable[..., Match]:
         return Match(**{**given, **settings})
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_start_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Warm starts of tests are kept apart from those of the person who runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("cache")
+        patch.setenv("LAPWING_CACHE", str(path))
+        yield path
+
+
+# The default recipe, small enough to be trained in a second: overrides as `--set` takes them.
+_SMALL = (
+    *("iterations=6", "checkpoint_every=2", "warm_start.iterations=3"),
+    *("model.hidden=32", "model.layers=1", "model.heads=2", "model.intermediate=32"),
+    *("sampler.groups=3", "sampler.group_size=6", "warm_start.sampler.groups=4", "optimizer.epochs=2"),
+    *("evaluation.episodes=12", "evaluation.development_episodes=6", "evaluation.every=2"),
+)
+
+
+@pytest.fixture(scope="session")
+def small() -> tuple[str, ...]:
+    """Overrides that make any shipped lake recipe small."""
+    return _SMALL
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, warm_start_cache: Path) -> Path:
+    """A small run of the default recipe that nothing interrupted; tests only read it."""
+    import lapwing
+
+    path = tmp_path_factory.mktemp("runs") / "small"
+    return lapwing.train("frozen_lake_tiny", run=path, overrides=_SMALL).path
+
+
+@pytest.fixture(scope="session")
+def what_counts() -> Callable[[Path], dict[str, Any]]:
+    """All of a run that must repeat to the last bit: everything but wall times and the history in the manifest."""
+
+    def contents(run: Path) -> dict[str, Any]:
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+        last = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
+        state = json.loads((last / "state" / "state.json").read_text("utf-8"))
+        state["totals"] = {name: total for name, total in state["totals"].items() if name != "seconds"}
+        files = [
+            run / "recipe.toml",
+            *run.glob("evaluation*.json"),
+            *run.glob("episodes/*"),
+            *last.rglob("*.safetensors"),
+        ]
+        return {
+            "metrics": [{name: v for name, v in row.items() if not name.startswith("time/")} for row in rows],
+            "state": state,
+            **{str(path.relative_to(run)): path.read_bytes() for path in files},
+        }
+
+    return contents

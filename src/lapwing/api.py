@@ -135,7 +135,8 @@ def load(run_or_model: str | Path, *, game: str | None = None, greedy: bool = Fa
       UserError: there is no such run or model.
     """
     plan, shop = _plan_and_shop(str(run_or_model), game, ())
-    return LoadedPolicy(build.make_agent(plan, shop, greedy=greedy), build.make_game(plan.game))
+    agent = build.make_agent(plan, shop)
+    return LoadedPolicy(build.greedy(agent) if greedy else agent, build.make_game(plan.game))
 
 
 class LoadedPolicy:
@@ -219,10 +220,8 @@ def evaluate(
     if episodes < 1:
         raise UserError(f"An evaluation needs at least 1 episode, not {episodes}.")
     plan, shop = _plan_and_shop(str(run_or_model), game, overrides)
-    policies: dict[str, Policy] = {
-        "trained": build.make_agent(plan, shop),
-        "trained_greedy": build.make_agent(plan, shop, greedy=True),
-    }
+    agent = build.make_agent(plan, shop)
+    policies: dict[str, Policy] = {"trained": agent, "trained_greedy": build.greedy(agent)}
     untrained = Path(run_or_model) / "checkpoints" / "0" / "model"
     if untrained.is_dir():
         before = build.make_workshop(plan, shop.seed, weights=untrained)
@@ -332,14 +331,11 @@ def _finish(
     before = build.make_workshop(plan, shop.seed, weights=folder.path / "checkpoints" / "0" / "model")
 
     def policies(stage: build.StagePlan) -> dict[str, Policy]:
-        return {
-            "trained": build.make_agent(stage, shop),
-            "trained_greedy": build.make_agent(stage, shop, greedy=True),
-            "untrained": build.make_agent(stage, before),
-            **build.make_baselines(stage),
-        }
+        agent = build.make_agent(stage, shop)
+        return {"trained": agent, "trained_greedy": build.greedy(agent), **build.make_baselines(stage)}
 
-    write_json(folder.evaluation, _evaluate(plan, policies(plan), episodes=settings["episodes"]))
+    untrained: dict[str, Policy] = {"untrained": build.make_agent(plan, before)}
+    write_json(folder.evaluation, _evaluate(plan, policies(plan) | untrained, episodes=settings["episodes"]))
     for entry in settings["transfer"]:
         other = build.with_game(plan, entry)
         result = _evaluate(other, policies(other), episodes=settings["episodes"], max_steps=entry.get("max_steps"))
@@ -358,7 +354,7 @@ def _finish(
 
 
 def _label(entry: Mapping[str, Any]) -> str:
-    if "size" in entry:
+    if "size" in entry and set(entry) <= {"size", "max_steps"}:
         return f"{entry['size']}x{entry['size']}"
     return "_".join(f"{key}-{value}" for key, value in sorted(entry.items()))
 
@@ -435,7 +431,10 @@ def _as_toml(value: Any) -> str:
 
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{key} = {_as_toml(item)}" for key, item in value.items()) + " }"
-    return tomli_w.dumps({"value": value}).partition("=")[2].strip()
+    try:
+        return tomli_w.dumps({"value": value}).partition("=")[2].strip()
+    except TypeError as error:
+        raise UserError(f"{value!r} cannot be a setting: recipes hold text, numbers, lists and tables.") from error
 
 
 def _ignore(row: dict[str, Any]) -> None:

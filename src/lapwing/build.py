@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib.resources
 import inspect
+import re
 import tomllib
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +21,9 @@ import numpy as np
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from lapwing.core import registry, rng
-from lapwing.core.errors import UserError, nearest
+from lapwing.core.errors import LapwingError, UserError, nearest
 from lapwing.core.protocols import Game, Policy
-from lapwing.core.types import Episode, Match
+from lapwing.core.types import Ask, Episode, Match, Selection
 
 # Arguments of losses that are columns of the batch; all others are settings.
 _LOSS_TENSORS = {
@@ -109,8 +110,8 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
     if name_or_path.endswith(".toml"):
         try:
             text = Path(name_or_path).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"The recipe {name_or_path} could not be read: {error}.") from error
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path with a NUL
+            raise UserError(f"The recipe {name_or_path!r} could not be read: {error}.") from error
     elif name_or_path in recipe_names():
         text = importlib.resources.files("lapwing.recipes").joinpath(f"{name_or_path}.toml").read_text("utf-8")
     else:
@@ -119,6 +120,8 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"The recipe {name_or_path} is no TOML: {error}.") from error
+    except RecursionError as error:
+        raise UserError(f"The recipe {name_or_path} is nested too deeply.") from error
     if "extends" not in data:
         return data
     base = data.pop("extends")
@@ -131,7 +134,7 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
 
 def _extend(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """A recipe that says only what differs: stages are matched by name, sections key by key."""
-    own = {stage.get("name"): stage for stage in data.get("stage", []) if isinstance(stage, Mapping)}
+    own = {stage["name"]: stage for stage in _checked_stages(data.get("stage", []))}
     stages = [_merged(stage, own.pop(stage["name"], {})) for stage in base["stage"]]
     if own:
         raise UserError(f"A recipe that extends another changes its stages; it has no stage '{next(iter(own))}'.")
@@ -199,13 +202,25 @@ def _as_recipe(data: Mapping[str, Any], fallback: str) -> Recipe:
     unknown = set(data) - {"name", "seed", "stage"}
     if unknown:
         raise UserError(f"A recipe has the keys name, seed and [[stage]], not '{sorted(unknown)[0]}'.")
-    stages = data.get("stage")
-    if not isinstance(stages, list) or not stages or not all(isinstance(stage, dict) for stage in stages):
+    stages = _checked_stages(data.get("stage", []))
+    if not stages or stages[-1]["name"] != "main":
         raise UserError("A recipe needs at least one [[stage]] table; the last one is called 'main'.")
+    name = data.get("name", fallback)
+    # The name becomes a part of a folder's name.
+    if not isinstance(name, str) or not re.fullmatch(r"[\w][\w. +-]{0,99}", name):
+        raise UserError(f"The name of a recipe is at most 100 letters, digits, '_', '-' and '.', not {name!r}.")
+    return Recipe(name, _checked_seed(data.get("seed", 0)), tuple(copy.deepcopy(stages)))
+
+
+def _checked_stages(stages: Any) -> list[dict[str, Any]]:
+    if not isinstance(stages, list) or not all(isinstance(stage, dict) for stage in stages):
+        raise UserError("The stages of a recipe are [[stage]] tables; the last one is called 'main'.")
     names = [stage.get("name") for stage in stages]
-    if names[-1] != "main" or len(set(names)) != len(names) or not all(isinstance(n, str) for n in names):
-        raise UserError(f"Stages have different names and the last one is called 'main'; found {names}.")
-    return Recipe(str(data.get("name", fallback)), _checked_seed(data.get("seed", 0)), tuple(copy.deepcopy(stages)))
+    if not all(isinstance(name, str) and re.fullmatch(r"[a-z]\w*", name) for name in names):
+        raise UserError(f"Every stage has a name of lower-case letters, digits and '_'; found {names}.")
+    if len(set(names)) != len(names):
+        raise UserError(f"Stages have different names; found {names}.")
+    return stages
 
 
 def _apply(recipe: Recipe, override: str) -> None:
@@ -214,8 +229,9 @@ def _apply(recipe: Recipe, override: str) -> None:
     if not separator or not all(path):
         raise UserError(f"--set takes [stage.]section.key=value, not '{override}'.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = tomllib.loads(f"value = {text}")
+        value = parsed["value"] if len(parsed) == 1 else text.strip()
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text.strip()
     stages = {stage["name"]: stage for stage in recipe.stages}
     table: Any = stages["main"]
@@ -223,6 +239,8 @@ def _apply(recipe: Recipe, override: str) -> None:
         table, path = stages[path[0]], path[1:]
     if path[0] not in _STAGE_KEYS and path[0] not in _SECTIONS:
         raise UserError(f"--set {key}: there is no section '{path[0]}'; {nearest(path[0], (*_SECTIONS, *stages))}")
+    if path == ["name"]:
+        raise UserError(f"--set {key}: stages keep their names.")
     for part in path[:-1]:
         table = table.setdefault(part, {}) if isinstance(table, dict) else _item(table, part, key)
     if isinstance(table, dict):
@@ -232,7 +250,7 @@ def _apply(recipe: Recipe, override: str) -> None:
 
 
 def _item(table: Any, part: str, key: str) -> Any:
-    if isinstance(table, list) and part.isdigit() and int(part) < len(table):
+    if isinstance(table, list) and part.isdecimal() and int(part) < len(table):
         return table[int(part)]
     raise UserError(f"--set {key}: there is nothing called '{part}'.")
 
@@ -336,7 +354,7 @@ class _Checker:
             self.errors.append(f"{where} is a table, as in {{ name = '{default}' }}; found {table!r}.")
             return None
         name = table.get("name", default)
-        if name not in options:
+        if not isinstance(name, str) or name not in options:
             self.errors.append(f"{where}: there is no '{name}'; {nearest(str(name), options)}")
             return None
         rest = {key: value for key, value in table.items() if key != "name"}
@@ -375,6 +393,13 @@ class _Regulariser:
     coefficient: float
     final_coefficient: float | None = None
     until: float = 1.0
+    over: str = "played"
+
+    def __post_init__(self) -> None:
+        if self.over not in ("played", "selected"):
+            raise UserError(f"over is 'played' or 'selected', not '{self.over}'.")
+        if not 0.0 < self.until <= 1.0:
+            raise UserError(f"until is a share of the stage in (0, 1], not {self.until}.")
 
 
 @dataclass(frozen=True)
@@ -490,12 +515,19 @@ def plan(recipe: Recipe, *, allow_code: tuple[str, ...] = ()) -> list[StagePlan]
             shared["policy"] = {key: value for key, value in shared["policy"].items() if key != "teacher"}
         plans.append(_plan_stage(checker, _merged(shared, stage)))
     if checker.errors:
-        errors = list(dict.fromkeys(checker.errors))
+        errors = _without_repetitions(checker.errors, [stage["name"] for stage in recipe.stages[:-1]])
         if len(errors) == 1:
             raise UserError(f"Recipe '{recipe.name}': {errors[0]}")
         listed = "\n".join(f"  - {error}" for error in errors)
         raise UserError(f"Recipe '{recipe.name}' has {len(errors)} errors:\n{listed}")
     return typing.cast(list[StagePlan], plans)
+
+
+def _without_repetitions(errors: Sequence[str], earlier: Sequence[str]) -> list[str]:
+    """What is wrong with a shared section is said once, for the main stage."""
+    of_main = {error.removeprefix("main") for error in errors if error.startswith("main")}
+    repeated = {stage + error for stage in earlier for error in of_main}
+    return [error for error in dict.fromkeys(errors) if error not in repeated]
 
 
 def _plan_stage(checker: _Checker, table: dict[str, Any]) -> StagePlan | None:
@@ -513,12 +545,16 @@ def _plan_stage(checker: _Checker, table: dict[str, Any]) -> StagePlan | None:
     policy.pop("name", None)
     parts = {key: policy.pop(key, None) for key in ("renderer", "context", "parser", "teacher")}
     opponents = _table(checker, f"{where}.opponents", table.get("opponents", {}))
+    for seat in opponents:
+        if not seat.isdecimal():
+            checker.errors.append(f"{where}.opponents.{seat} is no seat; seats are numbers from 1.")
     regularisers = []
     for i, entry in enumerate(_list(checker, f"{where}.regularisers", table.get("regularisers", []))):
         extra = {f.name: entry[f.name] for f in dataclasses.fields(_Regulariser) if f.name in entry}
         part = checker.part(f"{where}.regularisers.{i}", "regularisers", entry, extra)
         settings = checker.settings(f"{where}.regularisers.{i}", _Regulariser, extra)
-        regularisers.append((part, _Regulariser(**settings) if settings else None))
+        built = _construct(checker, f"{where}.regularisers.{i}", _Regulariser, settings) if settings else None
+        regularisers.append((part, built))
     lists = {
         key: [
             checker.part(f"{where}.{key}.{i}", key, entry)
@@ -533,7 +569,7 @@ def _plan_stage(checker: _Checker, table: dict[str, Any]) -> StagePlan | None:
         "opponents": {
             int(seat): checker.chosen(f"{where}.opponents.{seat}", entry, baselines(), "scripted")
             for seat, entry in opponents.items()
-            if str(seat).isdigit()
+            if seat.isdecimal()
         },
         "policy": checker.settings(f"{where}.policy", _PolicySettings, policy),
         "renderer": checker.chosen(f"{where}.policy.renderer", parts["renderer"], _renderers(), "coordinates"),
@@ -586,32 +622,45 @@ def _plan_model(checker: _Checker, where: str, table: Any) -> Part | None:
 
     table = {"name": table} if isinstance(table, str) else _table(checker, where, table)
     name = table.get("name", "tiny")
+    if not isinstance(name, str):
+        checker.errors.append(f"{where} needs a name, as in {{ name = 'tiny' }}; found {name!r}.")
+        return None
     make = tiny_model if name == "tiny" else pretrained_model
     rest = {key: value for key, value in table.items() if key != "name"}
     if make is pretrained_model:
         rest["path"] = name
-        if "/" not in str(name) and not Path(str(name)).exists():
+        if not re.fullmatch(r"[\w-][\w.-]{0,95}/[\w.-]{1,96}", name) and not _is_folder(name):
             checker.errors.append(
                 f"{where}: '{name}' is neither 'tiny', nor an existing folder, nor a hub id such as 'org/model'."
             )
             return None
     settings = checker.settings(where, make, rest)
     settings.pop("path", None)
-    return Part(str(name), make, settings)
+    return Part(name, make, settings)
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _construct(checker: _Checker, where: str, make: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
     try:
         return make(**settings)
-    except UserError as error:
+    except LapwingError as error:
         checker.errors.append(f"{where}: {error}")
         return None
 
 
 def _check_values(checker: _Checker, where: str, stage: StagePlan) -> None:
     """Build what costs nothing, so that impossible values are found before any work starts."""
-    from lapwing.policies.agent import InvalidRule
+    before = len(checker.errors)
+    from lapwing.models.tiny import check_sizes, tiny_model
 
+    if stage.model.make is tiny_model:
+        _construct(checker, f"{where}.model", check_sizes, stage.model.settings)
     game = _construct(checker, f"{where}.game", stage.game.make, stage.game.settings)
     if game is not None:
         _construct(checker, f"{where}.game", lambda: _probe_starts(game), {})
@@ -625,10 +674,11 @@ def _check_values(checker: _Checker, where: str, stage: StagePlan) -> None:
                 f"{where}.opponents: the game needs opponents for these seats: {expected}; "
                 f"found {sorted(stage.opponents)}."
             )
+        if set(stage.opponents) == seats and len(checker.errors) == before:
+            _check_play(checker, where, stage, game)
     for part in (stage.renderer, stage.context, stage.parser, stage.teacher, stage.optimizer, stage.evaluation):
         if part is not None:
             _construct(checker, where, part.make, part.settings)
-    _construct(checker, f"{where}.policy", lambda: InvalidRule(**_invalid_settings(stage.policy)), {})
     budget = stage.generation.settings
     if budget["max_tokens"] < 1:
         checker.errors.append(
@@ -636,10 +686,41 @@ def _check_values(checker: _Checker, where: str, stage: StagePlan) -> None:
         )
     if not budget["temperature"] > 0:
         checker.errors.append(f"{where}.generation: temperature is above 0, not {budget['temperature']}.")
-    needs_advantage = "advantage" in inspect.signature(stage.loss.make).parameters
-    if needs_advantage and stage.credit is None:
-        checker.errors.append(f"{where}: the loss '{stage.loss.name}' needs an advantage; add a credit section.")
+    for name in ("row_tokens", "batch_tokens", "memo_bytes"):
+        if budget[name] < 1:
+            checker.errors.append(f"{where}.generation: {name} is at least 1, not {budget[name]}.")
+    for part in (stage.loss, *(part for part, _ in stage.regularisers)):
+        needs = _tensors_of(part)
+        if "advantage" in needs and stage.credit is None:
+            checker.errors.append(f"{where}: the loss '{part.name}' needs an advantage; add a credit section.")
+        if "reference_logprob" in needs:
+            checker.errors.append(
+                f"{where}: '{part.name}' needs the column reference_logprob, which nothing in a recipe produces yet."
+            )
     _check_functions(checker, where, stage)
+
+
+def _check_play(checker: _Checker, where: str, stage: StagePlan, game: Game) -> None:
+    """Let every policy that is no language model decide once, and set up the games of the evaluation."""
+    from lapwing.policies.agent import InvalidRule
+
+    state = game.initial(rng.generator("probe"))
+    for seat, part in ((0, stage.teacher), *stage.opponents.items()):
+        if part is not None:
+            role = f"{where}.policy.teacher" if seat == 0 else f"{where}.opponents.{seat}"
+            _construct(checker, role, functools.partial(_probe_policy, part, game, state, seat), {})
+    rule = _construct(checker, f"{where}.policy", InvalidRule, _invalid_settings(stage.policy))
+    if rule is not None and rule.rule != "forfeit":
+        _construct(checker, f"{where}.policy", rule.action, {"legal": game.legal(state, 0), "key": 0})
+    for i, entry in enumerate(stage.evaluation.settings["transfer"]):
+        _construct(checker, f"{where}.evaluation.transfer.{i}", with_game, {"stage": stage, "settings": entry})
+
+
+def _probe_policy(part: Part, game: Game, state: Any, player: int) -> None:
+    settings = {**part.settings, **({"expert_share": 1.0} if part.settings.get("expert_share") else {})}
+    view, legal = game.view(state, player), game.legal(state, player)
+    ask = Ask(view=view, legal=legal, memory=None, key=0, game=game, state=state, player=player, steps_left=1)
+    part.make(**settings).act_many([ask])
 
 
 def _invalid_settings(policy: Mapping[str, Any]) -> dict[str, Any]:
@@ -659,18 +740,25 @@ def _probe_starts(game: Game) -> None:
 
 
 def _check_functions(checker: _Checker, where: str, stage: StagePlan) -> None:
-    """Run credit, selection and aggregation on a small batch: their own checks of their settings speak."""
+    """Run every function of the pipeline on a small batch: their own checks of their settings speak."""
+    import torch
+
     from lapwing.testing import episodes
 
     batch = episodes([[0.0, 1.0], [0.0], [1.0], [0.0]], group=[0, 0, 1, 1])
     advantage = np.array([0.5, 0.5, -0.5, 0.5, -0.5])
+    everything = Selection(count=np.ones(4, dtype=np.int64), factor=np.ones(4))
     for part, arguments in (
-        (stage.credit, (batch,)),
+        *((part, (batch,)) for part in (*stage.shaping, *stage.filters, stage.credit)),
+        *((part, (batch, advantage)) for part in stage.modulation),
         (stage.selection, (batch, advantage, rng.generator("probe"))),
+        (stage.aggregation, (batch, everything)),
+        *((part, ()) for part in (stage.loss, *(part for part, _ in stage.regularisers))),
     ):
         if part is not None:
+            tensors = {} if arguments else {name: torch.zeros(1) for name in _tensors_of(part)}
             try:
-                part.make(*arguments, **part.settings)
+                part.make(*arguments, **tensors, **part.settings)
             except KeyError as error:
                 checker.errors.append(f"{where}.{part.name}: {error.args[0]}")
             except UserError as error:
@@ -723,27 +811,32 @@ def make_workshop(stage: StagePlan, seed: int, *, weights: Path | None = None) -
     return Workshop(tiny.tiny_model(len(tokenizer), seed=seed, **stage.model.settings), tokenizer, seed)
 
 
-def make_agent(stage: StagePlan, shop: Workshop, *, greedy: bool = False, taught: bool = False) -> Any:
+def make_agent(stage: StagePlan, shop: Workshop, *, taught: bool = False) -> Any:
     """The language agent of a stage.
 
     Args:
       stage: its settings.
       shop: the model.
-      greedy: take the most probable token.
       taught: let the stage's teacher decide, if it has one.
     """
     from lapwing.policies.agent import Agent
 
     parser = stage.parser.make(**stage.parser.settings)
-    settings = {**stage.generation.settings, "greedy": greedy or stage.generation.settings["greedy"]}
     return Agent(
         renderer=stage.renderer.make(**stage.renderer.settings),
         context=stage.context.make(**stage.context.settings),
         parser=parser,
         tokenizer=shop.tokenizer,
-        generator=stage.generation.make(shop.model, shop.tokenizer, stop=parser.stop, **settings),
+        generator=stage.generation.make(shop.model, shop.tokenizer, stop=parser.stop, **stage.generation.settings),
         teacher=stage.teacher.make(**stage.teacher.settings) if taught and stage.teacher else None,
     )
+
+
+def greedy(agent: Any) -> Any:
+    """The same agent with greedy decoding; both share what their generator remembers."""
+    other = copy.copy(agent)
+    other.generator = agent.generator.greedily()
+    return other
 
 
 def make_opponents(stage: StagePlan) -> dict[int, Policy]:
@@ -817,6 +910,7 @@ def _make_learner(stage: StagePlan, shop: Workshop) -> Any:
                     extra.coefficient if extra.final_coefficient is None else extra.final_coefficient,
                     until=extra.until,
                 ),
+                over=extra.over,
             )
             for part, extra in stage.regularisers
         ],
@@ -867,8 +961,12 @@ def with_game(stage: StagePlan, settings: Mapping[str, Any]) -> StagePlan:
     own = {k: v for k, v in settings.items() if k not in ("name", "max_steps")}
     base = stage.game.settings if name == stage.game.name else {}
     part = checker.part("game", "game", {"name": name, **_lists(base), **own})
-    if part is not None:
-        _construct(checker, "game", part.make, part.settings)
+    game = None if part is None else _construct(checker, "game", part.make, part.settings)
+    if game is not None and game.num_players != make_game(stage.game).num_players:
+        checker.errors.append("game: it has another number of seats.")
+    cap = settings.get("max_steps", 1)
+    if isinstance(cap, bool) or not isinstance(cap, int) or cap < 1:
+        checker.errors.append(f"max_steps is a whole number of at least 1, not {cap!r}.")
     if checker.errors:
         raise UserError(" ".join(checker.errors))
     assert part is not None

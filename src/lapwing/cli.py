@@ -1,6 +1,7 @@
 """The command line."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -172,18 +173,20 @@ def main() -> Any:
     """Entry point: exit code 0 done, 2 the input was wrong, 130 and 143 stopped by a signal, 1 a fault of ours."""
     from lapwing.training.interruption import Interrupted
 
+    before = signal.signal(signal.SIGTERM, _terminated)
     try:
         return app(standalone_mode=False) or 0
     except UserError as error:
         sys.stderr.write(f"lapwing: {error}\n")
         return 2
     except Interrupted as stopped:
-        sys.stderr.write("lapwing: stopped, everything is saved. Continue with: lapwing resume RUN\n")
+        sys.stderr.write(_STOPPED)
         return stopped.exit_code
     except LapwingError as error:
         sys.stderr.write(f"lapwing: {error}\n")
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write(_STOPPED)
         return 130
     except typer.Exit as done:
         return done.exit_code
@@ -194,6 +197,18 @@ def main() -> Any:
             raise
         sys.stderr.write(f"lapwing: {show()}\n")
         return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+_STOPPED = "lapwing: stopped. What a run had learnt is saved; continue with: lapwing resume RUN\n"
+
+
+def _terminated(number: int, _: object) -> None:
+    """SIGTERM where no session can stop at a safe point: while libraries load and during the evaluation."""
+    from lapwing.training.interruption import Interrupted
+
+    raise Interrupted(number)
 
 
 if __name__ == "__main__":

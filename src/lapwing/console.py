@@ -172,13 +172,15 @@ def play_at_terminal(name: str, settings: Sequence[str], seed: int, max_steps: i
       max_steps: step cap.
 
     Raises:
-      UserError: there is no such game or setting.
+      UserError: there is no such game or setting, or the match could not begin.
     """
     from lapwing import build
     from lapwing.core.types import Match
     from lapwing.policies.baselines import Human
     from lapwing.rollout.play import play
 
+    if max_steps < 1:
+        raise UserError(f"--max-steps is at least 1, not {max_steps}.")
     plan = build.game_plan(name, settings)
     game = build.make_game(plan.game)
     opponents = build.make_opponents(plan)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,7 +63,7 @@ def test_taking_segments_is_indexing_a_list_of_lists(ragged, data):
     values, splits = lay_out(ragged)
     chosen = data.draw(st.lists(st.integers(0, len(ragged) - 1), max_size=8)) if ragged else []
     index, new_splits = take_segments(splits, np.array(chosen, dtype=np.int64))
-    taken = [values[index][a:b].tolist() for a, b in zip(new_splits[:-1], new_splits[1:], strict=True)]
+    taken = [values[index][a:b].tolist() for a, b in pairwise(new_splits)]
     assert taken == [ragged[i] for i in chosen]
 
 

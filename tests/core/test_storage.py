@@ -27,9 +27,14 @@ def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):
     # Fails when the file is written in place, or the temporary one is left lying.
     path = tmp_path / "model.bin"
     path.write_text("old")
-    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def interrupted():
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

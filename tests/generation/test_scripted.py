@@ -19,7 +19,7 @@ def test_a_script_answers_by_context_and_key(tokenizer):
 
 
 def test_a_script_is_cut_at_its_budget(tokenizer):
-    generator = Scripted(lambda text, key: "a b c", tokenizer, max_tokens=2)
+    generator = Scripted(lambda _text, _key: "a b c", tokenizer, max_tokens=2)
     (reply,) = generator.generate([request(tokenizer, "left")])
     assert tokenizer.decode(reply.token) == "a b"
     assert len(reply.logprob) == 2
@@ -27,5 +27,5 @@ def test_a_script_is_cut_at_its_budget(tokenizer):
 
 
 def test_silence_is_a_reply(tokenizer):
-    (reply,) = Scripted(lambda text, key: "", tokenizer).generate([request(tokenizer, "left")])
+    (reply,) = Scripted(lambda _text, _key: "", tokenizer).generate([request(tokenizer, "left")])
     assert reply.token.shape == reply.logprob.shape == (0,)

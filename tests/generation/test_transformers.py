@@ -12,12 +12,12 @@ from lapwing.models.scorer import Scorer
 LENGTHS = (1, 3, 17, 6, 6, 30, 2, 9)
 
 
-def prompts(count=len(LENGTHS), vocabulary=40):
+def prompts():
     """Contexts of ragged lengths; every other one begins like its neighbour."""
     random = np.random.default_rng(1)
     found = []
-    for i in range(count):
-        token = random.integers(4, vocabulary, size=LENGTHS[i % len(LENGTHS)]).astype(np.int32)
+    for i, length in enumerate(LENGTHS):
+        token = random.integers(4, 40, size=length).astype(np.int32)
         if i % 2:
             token = np.concatenate([found[-1].token, token])
         found.append(Prompt(token, token.tobytes()))
@@ -48,7 +48,7 @@ def assert_same_replies(some, others, atol=1e-5):
 @pytest.mark.parametrize("cache", [True, False])
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_log_probabilities_are_those_of_the_scorer(sharp, tokenizer, cache, temperature):
-    # Fails when the temperature is applied on one side only, or the left padding shifts the positions.
+    # Fails when the temperature is applied on one side only.
     generator = Transformers(sharp, tokenizer, max_tokens=6, temperature=temperature, cache=cache)
     asked = requests()
     replies = generator.generate(asked)
@@ -56,6 +56,27 @@ def test_log_probabilities_are_those_of_the_scorer(sharp, tokenizer, cache, temp
         [request.prompt.token for request in asked], [reply.token for reply in replies]
     )
     np.testing.assert_allclose(np.concatenate([reply.logprob for reply in replies]), scores["logprob"], atol=1e-5)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_model_with_absolute_positions_is_sampled_and_scored_alike(tokenizer, cache):
+    # Fails when the left padding shifts the positions, which rotary embeddings do not notice.
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "initializer_range": 0.3}
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=3, **sizes)).eval()
+    asked = requests()
+    replies = Transformers(model, tokenizer, max_tokens=4, cache=cache).generate(asked)
+    plain = []
+    with torch.no_grad():
+        for request, reply in zip(asked, replies, strict=True):
+            ids = torch.from_numpy(np.concatenate([request.prompt.token, reply.token]).astype(np.int64))
+            rows = torch.log_softmax(model(ids[None]).logits[0, len(request.prompt.token) - 1 : -1], -1)
+            plain.append(rows.gather(1, ids[len(request.prompt.token) :, None])[:, 0].numpy())
+    np.testing.assert_allclose(np.concatenate([reply.logprob for reply in replies]), np.concatenate(plain), atol=1e-5)
+    scores = Scorer(model).score([request.prompt.token for request in asked], [reply.token for reply in replies])
+    np.testing.assert_allclose(scores["logprob"], np.concatenate(plain), atol=1e-5)
 
 
 @pytest.mark.parametrize("greedy", [True, False])

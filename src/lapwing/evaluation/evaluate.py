@@ -41,6 +41,10 @@ class EvaluationSettings:
             raise UserError("evaluation.episodes and evaluation.development_episodes are at least 1.")
         if self.every < 0:
             raise UserError(f"evaluation.every is a number of iterations of at least 0, not {self.every}.")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"evaluation.max_steps is at least 1, not {self.max_steps}.")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"evaluation.seed is a whole number in [0, 2^63), not {self.seed}.")
 
 
 def evaluation_matches(game: Game, *, split: str, seed: int, episodes: int, max_steps: int) -> list[Match]:

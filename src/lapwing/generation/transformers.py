@@ -1,5 +1,6 @@
 """Sampling from any causal language model of transformers, with exact log-probabilities and keyed noise."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,6 +72,12 @@ class Transformers:
         self._stops: dict[bytes, bool] = {}
         self._memo: dict[bytes, _Distribution] = {}
         self.tokens_computed = 0
+
+    def greedily(self) -> "Transformers":
+        """The same generator with greedy decoding; the two share what they remember."""
+        other = copy.copy(self)
+        other.greedy = True
+        return other
 
     def forget(self) -> None:
         """Empty the memo: the weights changed, or a checkpoint wants the same bits after a resume."""

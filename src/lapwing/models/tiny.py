@@ -43,6 +43,31 @@ def tiny_tokenizer(words: Iterable[str]) -> Any:
     )
 
 
+def check_sizes(
+    *,
+    hidden: int = 128,
+    layers: int = 3,
+    heads: int = 8,
+    intermediate: int = 320,
+    initializer_range: float = 0.1,
+    max_positions: int = 2048,
+) -> None:
+    """Refuse sizes that no network can have, without building one.
+
+    Args:
+      hidden, layers, heads, intermediate, initializer_range, max_positions: as for `tiny_model`.
+
+    Raises:
+      UserError: `heads` does not divide `hidden` into even parts, or a size is not positive.
+    """
+    if min(hidden, layers, heads, intermediate, max_positions) < 1 or hidden % heads or (hidden // heads) % 2:
+        raise UserError(
+            f"model.hidden ({hidden}) must be an even multiple of model.heads ({heads}), and all sizes positive."
+        )
+    if initializer_range < 0.0:
+        raise UserError(f"model.initializer_range is a standard deviation of at least 0, not {initializer_range}.")
+
+
 def tiny_model(
     vocabulary: int,
     *,
@@ -71,10 +96,14 @@ def tiny_model(
     """
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    if min(vocabulary, hidden, layers, heads, intermediate) < 1 or hidden % heads or (hidden // heads) % 2:
-        raise UserError(
-            f"model.hidden ({hidden}) must be an even multiple of model.heads ({heads}), and all sizes positive."
-        )
+    check_sizes(
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        intermediate=intermediate,
+        initializer_range=initializer_range,
+        max_positions=max_positions,
+    )
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,

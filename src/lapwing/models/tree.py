@@ -73,7 +73,7 @@ def _lay_out(rows: list[list[tuple[int, int, np.ndarray]]], width: int, count: i
         for i, shared, sequence in row:
             new = len(sequence) - shared
             fresh = np.arange(used, used + new)
-            path = np.concatenate([path, fresh])
+            path = np.concatenate([path[:shared], fresh])
             token[b, fresh] = sequence[shared:]
             position[b, fresh] = np.arange(shared, len(sequence))
             if new:

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from lapwing.core.errors import UserError
 from lapwing.core.types import Message, View
 from lapwing.games.bandit import BanditView
 from lapwing.games.frozen_lake import FrozenLakeView
@@ -64,7 +65,12 @@ class Coordinates:
           nearby: how far the cells around the player are listed, in steps: 0, 1 or 2.
           board: show the whole lake as well (Snake lists all bodies and apples anyway).
           instructions: put the rules of the game before the text, as a system message.
+
+        Raises:
+          UserError: `nearby` is another number.
         """
+        if nearby not in (0, 1, 2):
+            raise UserError(f"renderer.nearby is a distance of 0, 1 or 2 steps, not {nearby}.")
         self.nearby = nearby
         self.board = board
         self.instructions = instructions

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from lapwing.core import rng
-from lapwing.core.protocols import Policy
+from lapwing.core.protocols import Game, Policy
 from lapwing.core.storage import key_of
 from lapwing.core.types import Action, Ask, Decision, Episode, Match, State, Step, Transition
 from lapwing.policies.agent import InvalidRule
@@ -16,7 +16,18 @@ _NO_RULE = InvalidRule()
 
 def initial_state(match: Match) -> State:
     """The state that a match begins in; members of a group begin in the same one, whatever they share later."""
-    return match.game.initial(rng.generator("chance", match.seed, match.split, *match.start_address, "initial"))
+    address = (match.seed, match.split, *match.start_address)
+    if match.game.restorable:
+        return _shared_start(match.game, address)
+    # The state may be a handle on something that only one match can use.
+    return _start(match.game, address)
+
+
+def _start(game: Game, address: tuple[int, str, int, int]) -> State:
+    return game.initial(rng.generator("chance", *address, "initial"))
+
+
+_shared_start = lru_cache(maxsize=4096)(_start)
 
 
 class _Seat:

@@ -42,12 +42,27 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Regulariser:
-    """A further term of the loss, with its own coefficient."""
+    """A further term of the loss, with its own coefficient.
+
+    Attributes:
+      name: of the loss.
+      loss: keyword tensors [K] to one number per token.
+      needs: the arguments that it takes.
+      coefficient: over the course of the stage.
+      over: "played", the mean over all tokens played, those of dropped episodes included: an entropy bonus must reach
+        the states where all episodes of a group fail alike, or they never change; or "selected", weighted as the
+        loss is.
+    """
 
     name: str
     loss: Loss
     needs: tuple[str, ...]
     coefficient: Schedule
+    over: str = "played"
+
+    def __post_init__(self) -> None:
+        if self.over not in ("played", "selected"):
+            raise UserError(f"A regulariser acts over 'played' or 'selected' tokens, not '{self.over}'.")
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,8 @@ class AdamW:
             raise UserError(f"optimizer.betas are decays in [0, 1), not {self.betas}.")
         if not self.clip_norm > 0.0:
             raise UserError(f"optimizer.clip_norm is above 0, not {self.clip_norm}.")
+        if self.eps < 0.0 or self.weight_decay < 0.0:
+            raise UserError("optimizer.eps and optimizer.weight_decay are at least 0.")
         if self.epochs < 1 or self.minibatches < 1:
             raise UserError("optimizer.epochs and optimizer.minibatches are at least 1.")
         if not 0.0 <= self.average < 1.0:
@@ -163,18 +180,17 @@ class Learner:
         Args:
           batch: E episodes.
           advantage: [K], one number per token.
-          weight: [K], of each token's loss; tokens of weight 0 are left out.
+          weight: [K], of each token's loss.
           progress: share of the stage that is done, for the schedules.
 
         Returns:
-          Metrics by name; means are weighted as the loss is.
+          Metrics by name; means are over all tokens that went through the model.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(progress)
-        steps = np.flatnonzero(np.diff(batch.token_splits) > 0)
-        has_weight = np.zeros(batch.num_steps, dtype=bool)
-        has_weight[batch.step_of_token[weight != 0]] = True
-        steps = steps[has_weight[steps]]
+        everywhere = any(r.over == "played" and r.coefficient(progress) for r in self.regularisers)
+        counts = np.ones(batch.num_tokens, dtype=bool) if everywhere else weight != 0
+        steps = np.unique(batch.step_of_token[counts])
         totals = _Totals()
         if len(steps) == 0:
             return totals.metrics(self.learning_rate(progress), skipped=True)
@@ -238,9 +254,12 @@ class Learner:
     def _loss(self, tokens: "_Tokens", scored: Scored, active: Sequence[tuple[Regulariser, float]]) -> torch.Tensor:
         given = tokens.arguments(scored)
         total = self.loss(**{name: given[name] for name in ("logprob", *self.loss_needs)})
+        total = (given["weight"] * total).sum()
         for regulariser, coefficient in active:
-            total = total + coefficient * regulariser.loss(**{name: given[name] for name in regulariser.needs})
-        return (given["weight"] * total).sum()
+            term = regulariser.loss(**{name: given[name] for name in regulariser.needs})
+            weight = given["weight"] if regulariser.over == "selected" else given["played_weight"]
+            total = total + coefficient * (weight * term).sum()
+        return total
 
     def _carry_through(
         self, tokens: "_Tokens", active: Sequence[tuple[Regulariser, float]], want_entropy: bool, totals: "_Totals"
@@ -308,6 +327,7 @@ class _Tokens:
         self._columns = {
             "advantage": advantage,
             "weight": weight,
+            "played_weight": np.full(len(weight), 1.0 / max(len(self.index), 1)),
             "sampler_logprob": batch.sampler_logprob,
             "behavior_logprob": batch.behavior_logprob,
             **({"reference_logprob": batch.extra["reference_logprob"]} if "reference_logprob" in batch.extra else {}),
@@ -353,7 +373,8 @@ class _Totals:
     def add(self, tokens: _Tokens, scored: Scored, loss: torch.Tensor) -> None:
         with torch.no_grad():
             given = tokens.arguments(scored)
-            weight = given["weight"].abs()
+            # Every token played counts the same here, so that the figures do not depend on the selection.
+            weight = given["played_weight"]
             log_ratio = scored.logprob - given["behavior_logprob"]
             gap = (given["sampler_logprob"] - given["behavior_logprob"]).abs()
             ratio = log_ratio.exp()

@@ -148,8 +148,8 @@ class Session:
             row = self._log(row | clock.seconds)
             if done % stage.checkpoint_every == 0 or is_last or interruption.signal_number:
                 self._save(stage, learner, done)
-            if not is_last:
-                self._stop_if(interruption)
+            # Also after the last iteration: a resume goes on with the evaluation.
+            self._stop_if(interruption)
 
     def _log(self, row: dict[str, Any]) -> dict[str, Any]:
         row["time/learning"] = self._add("seconds", sum(row[name] for name in _LEARNING))

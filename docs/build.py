@@ -1,0 +1,68 @@
+"""Write docs/reference.md from the code: `make docs`. With --check, fail if the page is out of date."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lapwing import build, console
+from lapwing.core import registry
+from lapwing.core.columns import COLUMNS
+from lapwing.training.metrics import METRICS
+
+PAGE = Path(__file__).parent / "reference.md"
+ROOMS = {
+    "games": "Games",
+    "credit": "Credit",
+    "selection": "Selection",
+    "filters": "Filters",
+    "aggregation": "Aggregation",
+    "losses": "Losses and regularisers",
+    "samplers": "Samplers",
+}
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
+
+
+def settings(folder: str, name: str) -> str:
+    make = registry.resolve(folder, name)
+    shown = []
+    for key, parameter in build.parameters_of(make).items():
+        default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+        shown.append(f"`{key}{default}`")
+    return ", ".join(shown)
+
+
+def page() -> str:
+    parts = ["# Reference", "Generated from the code by `make docs`."]
+    for folder, title in ROOMS.items():
+        entries = [registry.describe(folder, name) for name in registry.names(folder)]
+        rows = [(f"`{e.name}`", e.summary, settings(folder, e.name), e.source) for e in entries]
+        parts += [f"## {title}", table(("name", "what it is", "settings", "source"), rows)]
+    recipes = [(f"`{row['name']}`", row["summary"]) for row in console.listing("recipes")]
+    parts += ["## Recipes", table(("name", "what it is"), recipes)]
+    metrics = [(f"`{name}`", metric.unit, metric.meaning) for name, metric in METRICS.items()]
+    parts += ["## Metrics", "One row an iteration in `metrics.jsonl`.", table(("name", "unit", "meaning"), metrics)]
+    columns = [(f"`{name}`", c.axis, c.meaning, c.producer) for name, c in COLUMNS.items()]
+    parts += [
+        "## Columns of a batch",
+        "Besides the base arrays of `EpisodeBatch`. Producers that do not exist yet belong to later methods.",
+        table(("name", "axis", "meaning", "producer"), columns),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    text = page()
+    if not parser.parse_args().check:
+        PAGE.write_text(text, encoding="utf-8")
+    elif PAGE.read_text(encoding="utf-8") != text:
+        sys.exit("docs/reference.md is out of date; run `make docs`.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""What an evaluation says, in the same words at the terminal and on the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+# The first of these that the game has is the one that the verdict speaks of.
+HEADLINES = ("success", "score", "return")
+_COLUMNS = {
+    "success": "success",
+    "score": "score",
+    "return": "return",
+    "length": "length",
+    "valid": "valid",
+    "tokens_per_step": "tokens/step",
+}
+_BASELINES = ("random", "heuristic", "optimal")
+_ONE_SEED = "this is one training seed, and only further seeds show whether training does it again"
+_LABELS = {
+    "trained": "trained",
+    "trained_greedy": "trained, greedy",
+    "untrained": "untrained",
+    "random": "random",
+    "heuristic": "heuristic",
+    "optimal": "optimal",
+}
+
+Measure = Mapping[str, float]
+
+
+class Verdict(NamedTuple):
+    """Whether the trained policy is better than the untrained one.
+
+    Attributes:
+      sentence: the whole verdict in one sentence.
+      improved: True if the trained interval lies above the untrained one, False if it does not, None where one of
+        them is missing.
+      metric: "success", "score" or "return", what the verdict is about.
+      heading: the verdict in at most three words.
+      difference: trained − untrained mean, in the metric's unit; None where there is no comparison.
+    """
+
+    sentence: str
+    improved: bool | None
+    metric: str
+    heading: str
+    difference: float | None
+
+
+class Row(NamedTuple):
+    """One policy of the comparison.
+
+    Attributes:
+      policy: its key in the evaluation.
+      label: its name for a person.
+      cells: heading → text; every row of a table has the same headings in the same order.
+    """
+
+    policy: str
+    label: str
+    cells: dict[str, str]
+
+
+def verdict(evaluation: Mapping[str, Any]) -> Verdict:
+    """Compare the trained policy with the untrained one by the first measure that the game has.
+
+        improved    low(trained) > high(untrained)
+        got worse   high(trained) < low(untrained)
+
+    Anything else shows no improvement. Both played the same matches, so that judging by separate intervals errs
+    towards "no improvement shown".
+
+    Args:
+      evaluation: the object of `lapwing eval --json`.
+
+    Returns:
+      The verdict; `improved` is None if the evaluation lacks one of the two policies.
+    """
+    metric = headline_metric(evaluation)
+    trained, untrained = _measure(evaluation, "trained", metric), _measure(evaluation, "untrained", metric)
+    if trained is None or untrained is None:
+        lacking = "trained" if trained is None else "untrained"
+        sentence = f"Nothing to compare: this evaluation has no {lacking} policy{_beside(evaluation, metric)}."
+        return Verdict(sentence, None, metric, "Nothing to compare", None)
+    difference = trained["mean"] - untrained["mean"]
+    before, after = interval_text(untrained), interval_text(trained)
+    change = f"{signed(difference)}; 95 % intervals"
+    where = f"over {matches(evaluation)}{_beside(evaluation, metric)}"
+    if trained["low"] > untrained["high"]:
+        heading, improved = "Improved", True
+        what = f"{metric} rose from {before} to {after} ({change}) {where}{_not_above_random(evaluation, metric)}"
+    elif trained["high"] < untrained["low"]:
+        heading, improved = "Got worse", False
+        what = f"{metric} fell from {before} to {after} ({change}) {where}"
+    else:
+        heading, improved = "No improvement shown", False
+        what = f"{metric} was {before} before and {after} after ({change}, which overlap) {where}"
+    return Verdict(f"{heading}: {what}; {_ONE_SEED}.", improved, metric, heading, difference)
+
+
+def table_rows(evaluation: Mapping[str, Any]) -> list[Row]:
+    """The comparison of all policies, as text.
+
+    Args:
+      evaluation: the object of `lapwing eval --json`.
+
+    Returns:
+      One row a policy, the trained ones first, with the measures that at least one of them has; success, score
+      and return with their 95 % interval.
+    """
+    policies = ordered_policies(evaluation)
+    shown = [name for name in _COLUMNS if any(measures.get(name) for measures in policies.values())]
+    return [
+        Row(name, label(name), {_COLUMNS[key]: _cell(key, measures.get(key)) for key in shown})
+        for name, measures in policies.items()
+    ]
+
+
+def ordered_policies(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Policy → measures: trained, untrained, then the baselines, then all others as they come."""
+    policies: Mapping[str, Mapping[str, Any]] = evaluation["policies"]
+    names = [*(name for name in _LABELS if name in policies), *(name for name in policies if name not in _LABELS)]
+    return {name: policies[name] for name in names}
+
+
+def headline_metric(evaluation: Mapping[str, Any]) -> str:
+    """The measure that the verdict is about: success, else the score, else the return."""
+    policies: Mapping[str, Mapping[str, Any]] = evaluation["policies"]
+    judged = [policies[name] for name in ("trained", "untrained") if name in policies] or list(policies.values())
+    for name in HEADLINES:
+        if judged and all(measures.get(name) for measures in judged):
+            return name
+    return HEADLINES[-1]
+
+
+def label(policy: str) -> str:
+    """A policy's name for a person."""
+    return _LABELS.get(policy, policy.replace("_", " "))
+
+
+def matches(evaluation: Mapping[str, Any]) -> str:
+    """How much was played, as "500 test matches of frozen_lake"."""
+    number = evaluation["episodes"]
+    return f"{number:,} test match{'' if number == 1 else 'es'} of {evaluation['game']}"
+
+
+def interval_text(measure: Measure) -> str:
+    """A mean with its interval, as "0.060 [0.042, 0.084]"."""
+    return f"{number(measure['mean'])} [{number(measure['low'])}, {number(measure['high'])}]"
+
+
+def number(value: float) -> str:
+    """A number with three decimals, fewer if it is large; never a negative zero."""
+    digits = 3 if abs(value) < 100 else 1
+    return f"{round(value, digits) + 0.0:,.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """A difference, with its sign."""
+    text = number(value)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def _cell(name: str, measure: Measure | None) -> str:
+    if not measure:
+        return "–"
+    return interval_text(measure) if name in HEADLINES else f"{measure['mean']:,.2f}"
+
+
+def _measure(evaluation: Mapping[str, Any], policy: str, metric: str) -> Measure | None:
+    return evaluation["policies"].get(policy, {}).get(metric)
+
+
+def _beside(evaluation: Mapping[str, Any], metric: str) -> str:
+    found = [(name, _measure(evaluation, name, metric)) for name in _BASELINES]
+    return _joined([f"{name} {number(measure['mean'])}" for name, measure in found if measure])
+
+
+def _joined(parts: Sequence[str]) -> str:
+    if not parts:
+        return ""
+    return f", beside {' and '.join([', '.join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]}"
+
+
+def _not_above_random(evaluation: Mapping[str, Any], metric: str) -> str:
+    trained, random = _measure(evaluation, "trained", metric), _measure(evaluation, "random", metric)
+    if trained is None or random is None or trained["low"] > random["high"]:
+        return ""
+    return ", and is not clearly above random play"

@@ -1,0 +1,212 @@
+"""Stop a run at any moment, continue it, and get the run that nothing stopped, to the last bit."""
+
+import json
+import multiprocessing
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import lapwing
+from lapwing.core.errors import UserError
+from lapwing.core.storage import read_json, write_json
+
+# Children are forked from one server that has imported everything slow, so that a trial costs a second.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["lapwing.api", "lapwing.models.tiny", "lapwing.report.page", "transformers"])
+
+
+def start(what, *arguments, **settings):
+    process = PROCESSES.Process(target=what, args=arguments, kwargs=settings)
+    process.start()
+    return process
+
+
+def wait_until(condition, process, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition() and process.is_alive() and time.monotonic() < end:
+        time.sleep(0.002)
+
+
+def lines(run):
+    path = run / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.fixture
+def copied(small_run, tmp_path):
+    """A copy of the small run as if it had been killed before its evaluation."""
+    run = shutil.copytree(small_run, tmp_path / "copied")
+    for name in ("evaluation.json", "evaluation_5x5.json", "report.html"):
+        (run / name).unlink()
+    write_json(run / "manifest.json", read_json(run / "manifest.json") | {"status": "running"})
+    return run
+
+
+# Fails when the checkpoint leaves out the optimiser's moments, the learner's version, the totals, or when the metrics
+# of iterations that are played again are not cut: each was tried.
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
+    seed, tmp_path, small, small_run, what_counts, monkeypatch
+):
+    monkeypatch.setenv("LAPWING_CACHE", str(tmp_path / "cache"))
+    run = tmp_path / "run"
+    random = np.random.default_rng(seed)
+    kills = 0
+    process = start(lapwing.api.train, "frozen_lake_tiny", run=run, overrides=small)
+    while True:
+        # Somewhere in the next few rows: play, update, save or evaluation.
+        goal = lines(run) + int(random.integers(3))
+        wait_until((run / "manifest.json").exists, process)
+        wait_until(lambda goal=goal: lines(run) > goal, process)
+        time.sleep(random.random() * 0.15)
+        if not process.is_alive() or kills == 8:
+            break
+        process.kill()
+        process.join()
+        kills += 1
+        process = start(lapwing.api.resume, run)
+    process.join(timeout=120)
+    assert process.exitcode == 0
+    assert kills >= 2
+    assert what_counts(run) == what_counts(small_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_run_and_says_how_to_go_on(number, tmp_path, small, small_run, what_counts):
+    run = tmp_path / "run"
+    sets = [word for override in small for word in ("--set", override)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "lapwing.cli", "train", "frozen_lake_tiny", "--run", str(run), *sets],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        end = time.monotonic() + 60
+        while lines(run) < 5 and process.poll() is None and time.monotonic() < end:  # 3 of them are the warm start
+            time.sleep(0.002)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "lapwing resume" in errors
+    assert "Traceback" not in errors
+    if lines(run) < 9:  # else the signal came in the evaluation
+        assert read_json(run / "manifest.json")["status"] == "interrupted"
+        last = max(int(path.name) for path in (run / "checkpoints").iterdir())
+        assert last == lines(run) - 3
+    lapwing.resume(run)
+    assert what_counts(run) == what_counts(small_run)
+    assert read_json(run / "manifest.json")["resumed_at"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_evaluation_ends_without_a_traceback(number, copied, small_run, what_counts):
+    with subprocess.Popen(
+        [sys.executable, "-m", "lapwing.cli", "resume", str(copied)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while "evaluating" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    lapwing.resume(copied)
+    assert what_counts(copied) == what_counts(small_run)
+
+
+def test_a_run_that_was_killed_in_its_evaluation_is_only_evaluated(copied, small_run, what_counts):
+    rows = (copied / "metrics.jsonl").read_bytes()
+    lapwing.resume(copied)
+    assert (copied / "metrics.jsonl").read_bytes() == rows
+    assert what_counts(copied) == what_counts(small_run)
+
+
+# The newest checkpoint is cut, then also the one before it: play begins at iteration 4, then at 0.
+@pytest.mark.parametrize("broken", [["6"], ["6", "4"]], ids=["the newest", "the newest two"])
+@pytest.mark.parametrize("size", [0, 1000, -1], ids=["empty", "cut in the middle", "one byte short"])
+def test_checkpoints_that_are_cut_are_skipped(copied, broken, size, small_run, what_counts):
+    for name in broken:
+        weights = copied / "checkpoints" / name / "model" / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:size])
+    lapwing.resume(copied)
+    assert what_counts(copied) == what_counts(small_run)
+    assert read_json(copied / "manifest.json")["resumed_at"] == [4 if broken == ["6"] else 0]
+
+
+@pytest.mark.parametrize("name", ["state/state.json", "state/learner.safetensors", "manifest.json", "model/config.json"])
+def test_a_checkpoint_that_lacks_a_file_is_skipped(copied, name, small_run, what_counts):
+    (copied / "checkpoints" / "6" / name).unlink()
+    lapwing.resume(copied)
+    assert what_counts(copied) == what_counts(small_run)
+    assert read_json(copied / "manifest.json")["resumed_at"] == [4]
+
+
+@pytest.mark.slow
+def test_a_run_without_a_single_whole_checkpoint_starts_anew(copied, small_run, what_counts):
+    for path in (copied / "checkpoints").rglob("state.json"):
+        path.write_text("{")
+    lapwing.resume(copied)
+    assert what_counts(copied) == what_counts(small_run)
+
+
+@pytest.mark.parametrize("cut", [1, 40], ids=["the line's end is missing", "half a line"])
+def test_a_half_written_line_of_metrics_is_played_again(copied, cut, small_run, what_counts):
+    shutil.rmtree(copied / "checkpoints" / "6")
+    log = copied / "metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:-cut])
+    lapwing.resume(copied)
+    assert what_counts(copied) == what_counts(small_run)
+
+
+def test_what_a_dead_save_left_behind_is_ignored(copied, small_run, what_counts):
+    (copied / "checkpoints" / ".6.0123abcd.tmp" / "model").mkdir(parents=True)
+    shutil.rmtree(copied / "checkpoints" / "6")
+    lapwing.resume(copied)
+    shutil.rmtree(copied / "checkpoints" / ".6.0123abcd.tmp", ignore_errors=True)
+    assert what_counts(copied) == what_counts(small_run)
+
+
+def test_resuming_a_finished_run_does_nothing(small_run, capsys, monkeypatch):
+    from lapwing import cli
+
+    before = {path: path.stat().st_mtime_ns for path in small_run.rglob("*")}
+    monkeypatch.setattr(sys, "argv", ["lapwing", "resume", str(small_run)])
+    assert cli.main() == 0
+    assert "has finished already; nothing was done" in capsys.readouterr().out
+    assert lapwing.resume(small_run).evaluation == read_json(small_run / "evaluation.json")
+    assert {path: path.stat().st_mtime_ns for path in small_run.rglob("*")} == before
+
+
+def test_resuming_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is no run"):
+        lapwing.resume(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_began_from_another_goes_on_after_that_one_is_gone(tmp_path, small_run, small):
+    other = shutil.copytree(small_run, tmp_path / "other")
+    run = lapwing.train("frozen_lake_tiny", run=tmp_path / "run", overrides=small, start_from=other).path
+    shutil.rmtree(other)
+    finished = (run / "evaluation.json").read_bytes()
+    write_json(run / "manifest.json", read_json(run / "manifest.json") | {"status": "running"})
+    lapwing.resume(run)
+    assert (run / "evaluation.json").read_bytes() == finished
+
+
+def test_a_recipe_of_a_run_that_no_longer_fits_the_weights_is_refused(copied):
+    recipe = (copied / "recipe.toml").read_text("utf-8")
+    (copied / "recipe.toml").write_text(recipe.replace("hidden = 32", "hidden = 64"), encoding="utf-8")
+    with pytest.raises(lapwing.core.errors.LapwingError, match="do not fit"):
+        lapwing.resume(copied)
+    assert json.loads((copied / "manifest.json").read_text())["status"] != "finished"

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+
+from lapwing.core.errors import UserError
+from lapwing.core.types import Ask
+from lapwing.games.frozen_lake import FrozenLakeView
+from lapwing.policies.agent import InvalidRule
+from lapwing.policies.baselines import Heuristic
+from lapwing.policies.contexts import LastK, StateOnly, Transcript
+from lapwing.policies.parsers import Bare, Tags
+
+LEGAL = ("left", "down", "right", "up")
+VIEWS = [FrozenLakeView(("SF", "FG"), 0, 0, False), FrozenLakeView(("SF", "FG"), 0, 1, False)]
+
+
+def ask(view, memory=None, key=0):
+    return Ask(view, LEGAL, memory, key, None, None, 0, 5)
+
+
+def dialogue(agent, replies, views):
+    """The decisions of one episode."""
+    memory, decisions = None, []
+    for n, _ in enumerate(replies):
+        ((decision, memory),) = agent.act_many([ask(views[n % len(views)], memory, key=n)])
+        decisions.append(decision)
+    return decisions
+
+
+def test_a_decision_holds_the_context_the_reply_and_the_action(make_agent, tokenizer):
+    agent = make_agent(lambda _text, _key: "<action> Right </action>".lower())
+    ((decision, memory),) = agent.act_many([ask(VIEWS[0])])
+    assert tokenizer.decode(decision.context) == (
+        "<|im_start|> user dry lake : P F / F G <|im_end|> <|im_start|> assistant"
+    )
+    assert tokenizer.decode(decision.token) == "<action> right </action>"
+    assert (decision.action, decision.valid, decision.reason, decision.extends) == ("right", True, "", 0)
+    assert memory is None
+
+
+def test_many_asks_are_answered_in_their_order(make_agent):
+    agent = make_agent(lambda text, _key: "<action> down </action>" if ": P" in text else "hm")
+    (first, _), (second, _) = agent.act_many([ask(VIEWS[0]), ask(VIEWS[1])])
+    assert first.action == "down"
+    assert (second.action, second.valid, second.reason) == (None, False, "no <action> tag")
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["the reply ends itself", "the template ends the reply"])
+def test_a_transcript_grows_token_by_token(make_agent, tokenizer, ended):
+    # Fails when the earlier replies are rendered anew, or an end token is written twice.
+    end = " <|im_end|>" if ended else ""
+    replies = [f"<action> {action} </action>{end}" for action in LEGAL]
+    agent = make_agent(lambda _text, key: replies[key], context=Transcript())
+    decisions = dialogue(agent, replies, VIEWS)
+    assert decisions[0].extends == 0
+    messages = []
+    for n, decision in enumerate(decisions):
+        if n:
+            before = np.concatenate([decisions[n - 1].context, decisions[n - 1].token])
+            assert decision.extends == len(before)
+            assert decision.context[: len(before)].tolist() == before.tolist()
+        messages += agent.renderer.messages(VIEWS[n % 2])
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        assert decision.context.tolist() == tokenizer.encode(text, add_special_tokens=False)
+        messages.append({"role": "assistant", "content": f"<action> {LEGAL[n]} </action>"})
+    assert tokenizer.unk_token_id not in decisions[-1].context
+
+
+def test_a_transcript_keeps_tokens_that_no_text_would_give_back(make_agent, tokenizer):
+    # Fails when the reply is decoded and encoded again: an unknown word would change its neighbours.
+    agent = make_agent(lambda _text, _key: "nonsense <pad> <action> up </action>", context=Transcript())
+    first, second = dialogue(agent, ["", ""], VIEWS)
+    assert second.context[len(first.context) :][: len(first.token)].tolist() == first.token.tolist()
+    assert tokenizer.pad_token_id in first.token
+
+
+@pytest.mark.parametrize("context", [LastK(k=1), LastK(k=3), StateOnly()])
+def test_other_contexts_are_rendered_afresh(make_agent, tokenizer, context):
+    replies = [f"<action> {action} </action>" for action in LEGAL]
+    agent = make_agent(lambda _text, key: replies[key], context=context)
+    decisions = dialogue(agent, replies, VIEWS)
+    assert [decision.extends for decision in decisions] == [0, 0, 0, 0]
+    shown = min(getattr(context, "k", 0), 3)
+    messages = []
+    for n in range(3 - shown, 3):
+        messages += [*agent.renderer.messages(VIEWS[n % 2]), {"role": "assistant", "content": replies[n]}]
+    messages += agent.renderer.messages(VIEWS[1])
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert decisions[3].context.tolist() == tokenizer.encode(text, add_special_tokens=False)
+    assert tokenizer.unk_token_id not in decisions[3].context
+
+
+@pytest.mark.parametrize(
+    ("parser", "reply"), [(Bare(), "right <|im_end|>"), (Tags(), "<action> right </action>")], ids=["bare", "tags"]
+)
+def test_a_teacher_is_put_into_words_that_end_as_the_model_must_end(make_agent, tokenizer, parser, reply):
+    # Fails when the bare reply is taught without its end token: the clone would never stop.
+    from lapwing.games.frozen_lake import FrozenLake
+
+    game = FrozenLake(map_name="4x4")
+    state = game.initial(np.random.default_rng(0))
+    agent = make_agent(lambda _text, _key: "never asked", parser=parser, teacher=Heuristic())
+    ((decision, _),) = agent.act_many([Ask(game.view(state, 0), LEGAL, None, 0, game, state, 0, 5)])
+    assert tokenizer.decode(decision.token) == reply
+    assert (decision.action, decision.valid) == ("right", True)
+    assert len(decision.logprob) == len(decision.token)
+
+
+def test_the_default_is_the_first_action_or_the_one_that_was_set():
+    assert InvalidRule().action(LEGAL, 0) == "left"
+    assert InvalidRule(default_action="up").action(LEGAL, 0) == "up"
+    assert InvalidRule(default_action="yes").action(None, 0) == "yes"
+    # Fails when the text itself is played where actions are no strings.
+    assert InvalidRule(default_action="3").action((1, 3), 0) == 3
+
+
+def test_a_default_that_is_not_legal_is_refused_by_name():
+    with pytest.raises(UserError, match="default_action 'lefft' is not legal; did you mean left"):
+        InvalidRule(default_action="lefft").action(LEGAL, 0)
+    with pytest.raises(UserError, match=r"open-ended game needs policy\.default_action"):
+        InvalidRule().action(None, 0)
+
+
+def test_a_random_legal_action_belongs_to_its_key_and_every_action_occurs():
+    rule = InvalidRule(rule="random_legal")
+    drawn = [rule.action(LEGAL, key) for key in range(400)]
+    assert drawn == [rule.action(LEGAL, key) for key in range(400)]
+    assert min(drawn.count(action) for action in LEGAL) > 60
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"rule": "defualt"}, "did you mean default"),
+        ({"penalty": -1.0}, "at least 0, not -1"),
+        ({"penalty": float("nan")}, "finite number"),
+        ({"penalty": float("inf")}, "finite number"),
+        ({"retries": 0}, "at least 1, not 0"),
+    ],
+)
+def test_impossible_rules_are_refused(setting, sentence):
+    with pytest.raises(UserError, match=sentence):
+        InvalidRule(**setting)

@@ -1,0 +1,105 @@
+import pytest
+
+from lapwing.report.verdict import headline_metric, interval_text, number, signed, table_rows, verdict
+
+ONE_SEED = "this is one training seed, and only further seeds show whether training does it again."
+
+
+def test_a_trained_interval_above_the_untrained_one_is_an_improvement(make_evaluation):
+    # 0.90 − 0.02 > 0.06 + 0.02
+    said = verdict(make_evaluation(trained=0.9, untrained=0.06, random=0.03, heuristic=0.66, optimal=1.0))
+    assert said.improved is True
+    assert said.metric == "success"
+    assert said.difference == pytest.approx(0.84)
+    assert said.sentence == (
+        "Improved: success rose from 0.060 [0.040, 0.080] to 0.900 [0.880, 0.920] (+0.840; 95 % intervals) over 500 "
+        f"test matches of frozen_lake, beside random 0.030, heuristic 0.660 and optimal 1.000; {ONE_SEED}"
+    )
+
+
+def test_overlapping_intervals_show_no_improvement_however_large_the_mean(make_evaluation):
+    # 0.54 − 0.02 < 0.51 + 0.02
+    said = verdict(make_evaluation(trained=0.54, untrained=0.51))
+    assert said.improved is False
+    assert said.sentence == (
+        "No improvement shown: success was 0.510 [0.490, 0.530] before and 0.540 [0.520, 0.560] after (+0.030; "
+        f"95 % intervals, which overlap) over 500 test matches of frozen_lake; {ONE_SEED}"
+    )
+
+
+def test_intervals_that_touch_show_no_improvement(make_evaluation):
+    # Fails when "above" is read as "not below".
+    evaluation = make_evaluation(trained=0.5, untrained=0.5)
+    evaluation["policies"]["trained"]["success"] = {"mean": 0.6, "low": 0.52, "high": 0.7}
+    evaluation["policies"]["untrained"]["success"] = {"mean": 0.5, "low": 0.4, "high": 0.52}
+    assert verdict(evaluation).improved is False
+
+
+def test_a_trained_interval_below_the_untrained_one_is_said_plainly(make_evaluation):
+    said = verdict(make_evaluation(trained=0.1, untrained=0.5, random=0.3))
+    assert said.improved is False
+    assert said.heading == "Got worse"
+    assert said.sentence.startswith(
+        "Got worse: success fell from 0.500 [0.480, 0.520] to 0.100 [0.080, 0.120] (-0.400; 95 % intervals) over 500 "
+        "test matches of frozen_lake, beside random 0.300;"
+    )
+
+
+def test_an_improvement_that_does_not_pass_random_play_is_not_praised(make_evaluation):
+    assert (
+        "is not clearly above random play" in verdict(make_evaluation(trained=0.3, untrained=0.1, random=0.3)).sentence
+    )
+    assert "random play" not in verdict(make_evaluation(trained=0.3, untrained=0.1, random=0.2)).sentence
+
+
+@pytest.mark.parametrize(
+    ("has", "metric"),
+    [({"success": True, "score": True}, "success"), ({"success": False, "score": True}, "score"),
+     ({"success": False, "score": False}, "return")],
+    ids=["success first", "else the score", "else the return"],
+)  # fmt: skip
+def test_the_verdict_is_about_the_first_measure_that_the_game_has(make_evaluation, has, metric):
+    evaluation = make_evaluation(trained=0.9, untrained=0.1, **has)
+    assert headline_metric(evaluation) == metric
+    assert verdict(evaluation).sentence.startswith(f"Improved: {metric} rose from ")
+
+
+@pytest.mark.parametrize(
+    ("means", "lacking"), [({"trained": 0.9}, "untrained"), ({"untrained": 0.9}, "trained"), ({}, "trained")]
+)
+def test_without_two_policies_there_is_no_verdict(make_evaluation, means, lacking):
+    said = verdict(make_evaluation(**means))
+    assert said.improved is None
+    assert said.difference is None
+    assert f"has no {lacking} policy" in said.sentence
+
+
+def test_one_match_is_one_match(make_evaluation):
+    evaluation = make_evaluation(trained=0.9, untrained=0.1) | {"episodes": 1}
+    assert "over 1 test match of frozen_lake" in verdict(evaluation).sentence
+
+
+def test_the_table_has_the_measures_that_exist_in_one_order(make_evaluation):
+    evaluation = make_evaluation(optimal=1.0, untrained=0.1, trained=0.9, house=0.5)
+    rows = table_rows(evaluation)
+    assert [row.policy for row in rows] == ["trained", "untrained", "optimal", "house"]
+    assert [list(row.cells) for row in rows] == [["success", "return", "length", "valid", "tokens/step"]] * 4
+    assert rows[0].cells["success"] == "0.900 [0.880, 0.920]"
+    assert rows[0].cells["length"] == "6.00"
+
+
+def test_a_measure_that_only_some_policies_have_is_a_dash_for_the_others(make_evaluation):
+    evaluation = make_evaluation(trained=0.9, random=0.1)
+    evaluation["policies"]["random"]["success"] = None
+    del evaluation["policies"]["random"]["valid"]
+    _, random = table_rows(evaluation)
+    assert random.cells["success"] == "–"
+    assert random.cells["valid"] == "–"
+
+
+def test_numbers_are_written_for_people():
+    assert number(-0.0001) == "0.000"
+    assert number(12_345.678) == "12,345.7"
+    assert signed(0.25) == "+0.250"
+    assert signed(-0.25) == "-0.250"
+    assert interval_text({"mean": -1.5, "low": -2.0, "high": -1.0}) == "-1.500 [-2.000, -1.000]"
