@@ -122,7 +122,8 @@ def what_counts() -> Callable[[Path], dict[str, Any]]:
 
     def contents(run: Path) -> dict[str, Any]:
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-        last = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
+        # A save that died leaves a hidden folder behind.
+        last = max((run / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
         state = json.loads((last / "state" / "state.json").read_text("utf-8"))
         state["totals"] = {name: total for name, total in state["totals"].items() if name != "seconds"}
         files = [

@@ -111,7 +111,10 @@ def resume(run: str | Path, *, watch: Watcher | None = None, allow_code: Sequenc
     recipe = build.read_recipe(str(folder.recipe))
     plans = build.plan(recipe, allow_code=tuple(allow_code))
     start_from = manifest.get("start_from")
-    weights = _last_model(Path(start_from)) if start_from else None
+    weights = None
+    if start_from:
+        # The run's own tokenizer, where it has one: the earlier run may be gone by now.
+        weights = _last_model(folder.path if _has_checkpoint(folder) else Path(start_from))
     shop = build.make_workshop(plans[-1], recipe.seed, weights=weights)
     watch = watch or _ignore
     session = _session(folder, plans, shop, watch)
@@ -373,6 +376,12 @@ def _last_model(run: Path) -> Path:
     if not found:
         raise UserError(f"{run} has no whole checkpoint yet; let it train first: lapwing resume {run}")
     return found[-1] / "model"
+
+
+def _has_checkpoint(folder: RunFolder) -> bool:
+    from lapwing.training.checkpoint import checkpoints
+
+    return bool(checkpoints(folder.path))
 
 
 def _next_iteration(folder: RunFolder) -> int:

@@ -43,6 +43,7 @@ _SHARED = ("game", "opponents", "policy", "model", "generation")
 _SECTIONS = (
     *_SHARED,
     "sampler",
+    "annotate",
     "shaping",
     "filters",
     "credit",
@@ -54,10 +55,10 @@ _SECTIONS = (
     "optimizer",
     "evaluation",
 )
-_LISTS = ("shaping", "filters", "modulation", "regularisers")
 _FOLDER_OF = {
     "game": "games",
     "sampler": "samplers",
+    "annotate": "annotate",
     "shaping": "shaping",
     "filters": "filters",
     "credit": "credit",
@@ -67,7 +68,7 @@ _FOLDER_OF = {
     "loss": "losses",
     "regularisers": "losses",
 }
-_INJECTED = {"game", "seed", "model", "tokenizer", "stop", "vocabulary", "generator", "ask_person"}
+_INJECTED = {"game", "seed", "model", "tokenizer", "stop", "vocabulary", "generator", "ask_person", "weights"}
 _STAGE_KEYS = {"name", "iterations", "checkpoint_every"}
 _BASELINES = ("random", "legal_random", "heuristic", "optimal", "noisy_expert", "scripted")
 
@@ -393,7 +394,7 @@ class _Regulariser:
     coefficient: float
     final_coefficient: float | None = None
     until: float = 1.0
-    over: str = "played"
+    over: str = "selected"
 
     def __post_init__(self) -> None:
         if self.over not in ("played", "selected"):
@@ -442,6 +443,7 @@ class StagePlan:
     model: Part
     generation: Part
     sampler: Part
+    annotate: list[Part]
     shaping: list[Part]
     filters: list[Part]
     credit: Part | None
@@ -474,6 +476,7 @@ class StagePlan:
             "model": table(self.model),
             "generation": table(self.generation),
             "sampler": table(self.sampler),
+            "annotate": [table(part) for part in self.annotate],
             "shaping": [table(part) for part in self.shaping],
             "filters": [table(part) for part in self.filters],
             **({"credit": table(self.credit)} if self.credit else {}),
@@ -560,7 +563,7 @@ def _plan_stage(checker: _Checker, table: dict[str, Any]) -> StagePlan | None:
             checker.part(f"{where}.{key}.{i}", key, entry)
             for i, entry in enumerate(_list(checker, f"{where}.{key}", table.get(key, [])))
         ]
-        for key in ("shaping", "filters", "modulation")
+        for key in ("annotate", "shaping", "filters", "modulation")
     }
     planned: dict[str, Any] = {
         "name": where,
@@ -667,19 +670,31 @@ def _check_values(checker: _Checker, where: str, stage: StagePlan) -> None:
         _construct(
             checker, f"{where}.sampler", functools.partial(stage.sampler.make, game, seed=0), stage.sampler.settings
         )
-        seats = set(range(1, game.num_players))
-        if set(stage.opponents) != seats:
-            expected = ", ".join(map(str, sorted(seats))) or "none"
-            checker.errors.append(
-                f"{where}.opponents: the game needs opponents for these seats: {expected}; "
-                f"found {sorted(stage.opponents)}."
-            )
-        if set(stage.opponents) == seats and len(checker.errors) == before:
+        _check_seats(checker, where, stage, game)
+        if len(checker.errors) == before:
             _check_play(checker, where, stage, game)
     for part in (stage.renderer, stage.context, stage.parser, stage.teacher, stage.optimizer, stage.evaluation):
         if part is not None:
             _construct(checker, where, part.make, part.settings)
-    budget = stage.generation.settings
+    _check_budgets(checker, where, stage.generation.settings)
+    for part in (stage.loss, *(part for part, _ in stage.regularisers)):
+        needs = _tensors_of(part)
+        if "advantage" in needs and stage.credit is None:
+            checker.errors.append(f"{where}: the loss '{part.name}' needs an advantage; add a credit section.")
+    _check_columns(checker, where, stage)
+    _check_functions(checker, where, stage)
+
+
+def _check_seats(checker: _Checker, where: str, stage: StagePlan, game: Game) -> None:
+    seats = set(range(1, game.num_players))
+    if set(stage.opponents) != seats:
+        expected = ", ".join(map(str, sorted(seats))) or "none"
+        checker.errors.append(
+            f"{where}.opponents: the game needs opponents for these seats: {expected}; found {sorted(stage.opponents)}."
+        )
+
+
+def _check_budgets(checker: _Checker, where: str, budget: Mapping[str, Any]) -> None:
     if budget["max_tokens"] < 1:
         checker.errors.append(
             f"{where}.generation: a reply needs a budget of at least 1 token, not {budget['max_tokens']}."
@@ -689,15 +704,17 @@ def _check_values(checker: _Checker, where: str, stage: StagePlan) -> None:
     for name in ("row_tokens", "batch_tokens", "memo_bytes"):
         if budget[name] < 1:
             checker.errors.append(f"{where}.generation: {name} is at least 1, not {budget[name]}.")
-    for part in (stage.loss, *(part for part, _ in stage.regularisers)):
-        needs = _tensors_of(part)
-        if "advantage" in needs and stage.credit is None:
-            checker.errors.append(f"{where}: the loss '{part.name}' needs an advantage; add a credit section.")
-        if "reference_logprob" in needs:
-            checker.errors.append(
-                f"{where}: '{part.name}' needs the column reference_logprob, which nothing in a recipe produces yet."
-            )
-    _check_functions(checker, where, stage)
+
+
+def _check_columns(checker: _Checker, where: str, stage: StagePlan) -> None:
+    """Every column that something needs is in a played batch or comes from an annotator."""
+    produced = {name for part in stage.annotate for name in _constant(part, "PRODUCES", ())}
+    for part in (stage.loss, *(part for part, _ in stage.regularisers), *([stage.credit] if stage.credit else [])):
+        for name in _constant(part, "NEEDS", ()):
+            if name not in produced:
+                checker.errors.append(
+                    f"{where}: '{part.name}' needs the column {name}; add [[stage.annotate]] with name = '{name}'."
+                )
 
 
 def _check_play(checker: _Checker, where: str, stage: StagePlan, game: Game) -> None:
@@ -869,6 +886,7 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         policy=agent,
         credit=no_credit if stage.credit is None else _bind(stage.credit),
         credit_level="step" if stage.credit is None else _constant(stage.credit, "LEVEL", "step"),
+        make_annotators=functools.partial(_make_annotators, stage, shop),
         shaping=[_bind(part) for part in stage.shaping],
         filters=[_bind(part) for part in stage.filters],
         modulation=[_bind(part) for part in stage.modulation],
@@ -877,6 +895,10 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         make_learner=functools.partial(_make_learner, stage, shop),
         forget=agent.generator.forget,
     )
+
+
+def _make_annotators(stage: StagePlan, shop: Workshop, reference: Path) -> list[Any]:
+    return [part.make(shop.model, weights=reference, **part.settings) for part in stage.annotate]
 
 
 def _bind(part: Part) -> Callable[..., Any]:

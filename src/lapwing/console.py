@@ -82,6 +82,8 @@ class Progress:
             )
 
     def _show(self, row: dict[str, Any]) -> None:
+        if "fault" in row:
+            self._line(f"{row['stage']} {row['iteration'] + 1}: update left out, weights kept: {row['fault']}")
         figures = _figures(row)
         done = row["iteration"] + 1
         has_evaluation = any(name.startswith("evaluation/") for name in row)

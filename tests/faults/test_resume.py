@@ -17,7 +17,12 @@ from lapwing.core.storage import read_json, write_json
 
 # Children are forked from one server that has imported everything slow, so that a trial costs a second.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["lapwing.api", "lapwing.models.tiny", "lapwing.report.page", "transformers"])
+PROCESSES.set_forkserver_preload(
+    [
+        *("lapwing.api", "lapwing.training.session", "lapwing.models.tiny", "lapwing.report.page"),
+        *("torch._dynamo", "transformers.models.llama.modeling_llama", "matplotlib.figure"),
+    ]
+)
 
 
 def start(what, *arguments, **settings):
@@ -58,7 +63,7 @@ def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
     run = tmp_path / "run"
     random = np.random.default_rng(seed)
     kills = 0
-    process = start(lapwing.api.train, "frozen_lake_tiny", run=run, overrides=small)
+    process = start(lapwing.train, "frozen_lake_tiny", run=run, overrides=small)
     while True:
         # Somewhere in the next few rows: play, update, save or evaluation.
         goal = lines(run) + int(random.integers(3))
@@ -70,7 +75,7 @@ def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
         process.kill()
         process.join()
         kills += 1
-        process = start(lapwing.api.resume, run)
+        process = start(lapwing.resume, run)
     process.join(timeout=120)
     assert process.exitcode == 0
     assert kills >= 2

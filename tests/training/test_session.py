@@ -307,7 +307,7 @@ def test_a_run_can_be_trained_from_a_process_that_was_spawned(small_run, tmp_pat
     # As every process is on macOS and Windows.
     settings = {"run": tmp_path / "run", "overrides": small}
     process = multiprocessing.get_context("spawn").Process(
-        target=lapwing.api.train, args=("frozen_lake_tiny",), kwargs=settings
+        target=lapwing.train, args=("frozen_lake_tiny",), kwargs=settings
     )
     process.start()
     process.join(timeout=120)

@@ -16,7 +16,18 @@ from lapwing.core.errors import UserError, nearest
 _ROOT = Path(__file__).parent.parent
 
 # Rooms with one method per file.
-FOLDERS = ("credit", "modulation", "selection", "filters", "shaping", "aggregation", "losses", "games", "samplers")
+FOLDERS = (
+    "annotate",
+    "credit",
+    "modulation",
+    "selection",
+    "filters",
+    "shaping",
+    "aggregation",
+    "losses",
+    "games",
+    "samplers",
+)
 _NOT_METHODS = {"games": {"game", "contract"}}
 
 

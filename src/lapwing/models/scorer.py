@@ -34,7 +34,20 @@ def next_token_logits(model: torch.nn.Module, tree: Tree, nodes: np.ndarray) -> 
         use_cache=False,
     ).last_hidden_state
     chosen = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(nodes).to(device)]
-    return model.get_output_embeddings()(chosen)  # pyright: ignore[reportCallIssue]
+    logits = model.get_output_embeddings()(chosen)  # pyright: ignore[reportCallIssue]
+    return _after_head(model, logits)
+
+
+def _after_head(model: torch.nn.Module, logits: torch.Tensor) -> torch.Tensor:
+    """What some architectures do to the logits after the head: Granite and Cohere scale, Gemma caps."""
+    config: Any = model.config
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    if (scale := getattr(config, "logit_scale", None)) is not None:
+        logits = logits * scale
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = torch.tanh(logits / cap) * cap
+    return logits
 
 
 class Scorer:

@@ -286,6 +286,7 @@ def _svg(name: str, title: str, draw: Callable[[Any], None], *, width: float = _
         "svg.hashsalt": name,
         "font.family": "sans-serif",
         "font.size": 9,
+        "axes.axisbelow": True,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.edgecolor": FAINT,

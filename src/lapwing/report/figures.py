@@ -217,7 +217,7 @@ def _plain(
     )
     extra = " Iterations without an update are left out." if len(rows) < len(log.main) else ""
     extra += " Logarithmic axis." if is_log else ""
-    if metric in ("policy/kl", "policy/clip_share") and not y.any():
+    if metric == "policy/kl" and not y.any():
         extra += " Always 0: the weights that were updated were the ones that had played."
     return Figure(name, title, f"{_sentence(metric)}.{extra}", svg)
 

@@ -49,16 +49,15 @@ class Regulariser:
       loss: keyword tensors [K] to one number per token.
       needs: the arguments that it takes.
       coefficient: over the course of the stage.
-      over: "played", the mean over all tokens played, those of dropped episodes included: an entropy bonus must reach
-        the states where all episodes of a group fail alike, or they never change; or "selected", weighted as the
-        loss is.
+      over: "selected", weighted as the loss is; or "played", the mean over all tokens played, which also reaches
+        episodes that are not trained on.
     """
 
     name: str
     loss: Loss
     needs: tuple[str, ...]
     coefficient: Schedule
-    over: str = "played"
+    over: str = "selected"
 
     def __post_init__(self) -> None:
         if self.over not in ("played", "selected"):
@@ -170,6 +169,7 @@ class Learner:
             hold=self.settings.hold,
         )
         self.version = 0
+        self.fault = ""
         self._average = [p.detach().clone() for p in self.parameters] if self.settings.average else None
 
     def update(
@@ -186,6 +186,7 @@ class Learner:
         Returns:
           Metrics by name; means are over all tokens that went through the model.
         """
+        self.fault = ""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(progress)
         everywhere = any(r.over == "played" and r.coefficient(progress) for r in self.regularisers)
@@ -232,7 +233,7 @@ class Learner:
                 loss = self._loss(tokens, scored, active)
                 loss.backward()
                 totals.add(tokens, scored, loss)
-                finite = finite and bool(torch.isfinite(loss.detach()))
+                finite = finite and tokens.is_finite(scored, loss, totals)
         else:
             finite = self._carry_through(tokens, active, want_entropy, totals)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
@@ -240,6 +241,7 @@ class Learner:
             # A non-finite gradient would destroy the weights; keep the last good ones and go on.
             self.optimizer.zero_grad(set_to_none=True)
             totals.nonfinite += 1
+            self.fault = totals.fault or "the gradient is not finite"
             return
         self.optimizer.step()
         self.version += 1
@@ -282,7 +284,7 @@ class Learner:
                 assert scored.entropy is not None
                 carried = carried + (leaves.entropy.grad[at] * scored.entropy).sum()
             carried.backward()
-        return bool(torch.isfinite(loss.detach()))
+        return tokens.is_finite(leaves, loss, totals)
 
     def finish(self) -> None:
         """End a stage: the weights become their running average, if one is kept."""
@@ -336,6 +338,20 @@ class _Tokens:
         self._per_episode = {"group_of_episode": batch.group, "success": batch.extra.get("success")}
         self.fresh = fresh
 
+    def is_finite(self, scored: Scored, loss: torch.Tensor, totals: "_Totals") -> bool:
+        """Whether a loss is finite; if not, the first token that broke it is named in `totals.fault`."""
+        if bool(torch.isfinite(loss.detach())):
+            return True
+        at = self.index[scored.index]
+        bad = ~torch.isfinite(scored.logprob.detach()).cpu().numpy()
+        for name in ("advantage", "weight", "behavior_logprob"):
+            bad |= ~np.isfinite(self._columns[name][at])
+        token = at[np.argmax(bad)]
+        step = self._indices["step_of_token"][token]
+        episode = self._indices["episode_of_token"][token]
+        totals.fault = f"the loss is not finite at token {token} (step {step}, episode {episode} of the batch)"
+        return False
+
     def arguments(self, scored: Scored) -> dict[str, torch.Tensor]:
         """All tensors that a loss may ask for, for the tokens that were scored."""
         device = scored.logprob.device
@@ -362,6 +378,7 @@ class _Totals:
     """Running sums of what is logged."""
 
     def __init__(self) -> None:
+        self.fault = ""
         self.updates = 0
         self.nonfinite = 0
         self.gradient_norm = 0.0

@@ -27,6 +27,8 @@ def iterate(stage: Stage, learner: Learner, first: int, on_episodes: Callable[[l
         with clock("credit"):
             accepted = [group for group in _groups(episodes) if stage.sampler.review(group)]
             played = EpisodeBatch.pack(episodes)
+            for annotator in stage.annotators:
+                played = played.with_columns(**annotator.columns(played))
             kept = np.flatnonzero(np.isin(played.group, [group.index for group in accepted]))
             batch = played.select(kept)
             for shape in stage.shaping:
@@ -58,6 +60,7 @@ def iterate(stage: Stage, learner: Learner, first: int, on_episodes: Callable[[l
             "selection/episodes": int((selection.count > 0).sum()),
             **metrics,
             **clock.seconds,
+            **({"fault": learner.fault} if learner.fault else {}),
         }
 
 

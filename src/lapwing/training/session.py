@@ -127,6 +127,8 @@ class Session:
         stage.load(learner.version)
         if first == 0:
             self._save(stage, learner, 0)
+        # Checkpoint 0 is never deleted, so that a resumed run has the same reference.
+        stage.annotators = stage.make_annotators(self.folder.path / "checkpoints" / "0" / "model")
         episodes: list[Episode] = []
 
         def keep(played: list[Episode]) -> None:
@@ -198,7 +200,10 @@ def _load_weights(model: torch.nn.Module, folder: Path) -> None:
     if not files:
         raise LapwingError(f"{folder} holds no safetensors weights.")
     tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise LapwingError(f"The weights in {folder} do not fit the model: its sizes are others.") from error
     # Tied embeddings are stored once, so that the head may be missing.
     tied = {name for name in missing if name.endswith("lm_head.weight")}
     if unexpected or set(missing) - tied:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
-from lapwing.core.protocols import Collector, Policy, Sampler
+from lapwing.core.protocols import Annotator, Collector, Policy, Sampler
 from lapwing.core.types import Selection
 from lapwing.training.learner import Learner
 
@@ -24,6 +25,8 @@ class Stage:
       shaping, filters, credit, modulation, selection, aggregation: the pipeline, with their settings bound.
       credit_level: "step" or "token", the axis of the advantage.
       make_learner: builds the learner, with a fresh optimiser.
+      make_annotators: builds the annotators, given the Hugging Face folder of the reference weights.
+      annotators: add columns to what was played.
       forget: tells the generator that the weights changed.
       checkpoint_every: iterations between checkpoints.
       evaluate_every: iterations between evaluations on development matches; 0 never.
@@ -41,6 +44,8 @@ class Stage:
     aggregation: Callable[[EpisodeBatch, Selection], np.ndarray]
     make_learner: Callable[[], Learner]
     forget: Callable[[], None]
+    make_annotators: Callable[[Path], list[Annotator]] = lambda _: []
+    annotators: Sequence[Annotator] = ()
     shaping: Sequence[Callable[[EpisodeBatch], EpisodeBatch]] = ()
     filters: Sequence[Callable[[EpisodeBatch], np.ndarray]] = ()
     modulation: Sequence[Callable[[EpisodeBatch, np.ndarray], np.ndarray]] = ()

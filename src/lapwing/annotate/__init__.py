@@ -1,0 +1,1 @@
+"""Annotators add columns to a batch."""
