@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lapwing
-from lapwing.core.errors import UserError
+from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.storage import read_json, write_json
 
 # Children are forked from one server that has imported everything slow, so that a trial costs a second.
@@ -20,7 +20,9 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(
     [
         *("lapwing.api", "lapwing.training.session", "lapwing.models.tiny", "lapwing.report.page"),
-        *("torch._dynamo", "transformers.models.llama.modeling_llama", "matplotlib.figure"),
+        *("lapwing.evaluation.evaluate", "lapwing.rollout.collector", "lapwing.generation.transformers"),
+        *("torch._dynamo", "transformers.models.llama.modeling_llama", "transformers.convert_slow_tokenizer"),
+        *("matplotlib.figure", "matplotlib.style", "scipy.stats"),
     ]
 )
 
@@ -55,7 +57,7 @@ def copied(small_run, tmp_path):
 # Fails when the checkpoint leaves out the optimiser's moments, the learner's version, the totals, or when the metrics
 # of iterations that are played again are not cut: each was tried.
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
     seed, tmp_path, small, small_run, what_counts, monkeypatch
 ):
@@ -70,7 +72,7 @@ def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
         wait_until((run / "manifest.json").exists, process)
         wait_until(lambda goal=goal: lines(run) > goal, process)
         time.sleep(random.random() * 0.15)
-        if not process.is_alive() or kills == 8:
+        if not process.is_alive() or kills == 6:
             break
         process.kill()
         process.join()
@@ -212,6 +214,6 @@ def test_a_run_that_began_from_another_goes_on_after_that_one_is_gone(tmp_path, 
 def test_a_recipe_of_a_run_that_no_longer_fits_the_weights_is_refused(copied):
     recipe = (copied / "recipe.toml").read_text("utf-8")
     (copied / "recipe.toml").write_text(recipe.replace("hidden = 32", "hidden = 64"), encoding="utf-8")
-    with pytest.raises(lapwing.core.errors.LapwingError, match="do not fit"):
+    with pytest.raises(LapwingError, match="do not fit"):
         lapwing.resume(copied)
     assert json.loads((copied / "manifest.json").read_text())["status"] != "finished"

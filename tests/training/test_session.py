@@ -9,8 +9,10 @@ import tomllib
 
 import numpy as np
 import pytest
+import tomli_w
 
 import lapwing
+from lapwing import build
 from lapwing.core.errors import UserError
 from lapwing.core.storage import read_json, read_json_lines
 from lapwing.training.metrics import METRICS
@@ -176,21 +178,11 @@ def test_a_run_of_no_iterations_is_a_run(train):
 
 @pytest.mark.slow
 def test_a_run_without_a_warm_start_is_a_run(tmp_path, small):
-    recipe = tmp_path / "alone.toml"
-    resolved = lapwing.build.resolved(*_plans([*small, *QUICK]))
-    resolved["stage"] = resolved["stage"][1:]
-    import tomli_w
-
-    recipe.write_text(tomli_w.dumps(resolved), encoding="utf-8")
-    run = lapwing.train(str(recipe), run=tmp_path / "run").path
+    recipe = build.read_recipe("frozen_lake_tiny", overrides=[*small, *QUICK])
+    (_, main) = build.plan(recipe)
+    (tmp_path / "alone.toml").write_text(tomli_w.dumps(build.resolved(recipe, [main])), encoding="utf-8")
+    run = lapwing.train(str(tmp_path / "alone.toml"), run=tmp_path / "run").path
     assert {row["stage"] for row in read_json_lines(run / "metrics.jsonl")} == {"main"}
-
-
-def _plans(overrides):
-    from lapwing import build
-
-    recipe = build.read_recipe("frozen_lake_tiny", overrides=overrides)
-    return recipe, build.plan(recipe)
 
 
 def test_from_a_run_begins_with_that_runs_last_weights(small_run, train):
