@@ -136,7 +136,9 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
 def _extend(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """A recipe that says only what differs: stages are matched by name, sections key by key."""
     own = {stage["name"]: stage for stage in _checked_stages(data.get("stage", []))}
-    stages = [_merged(stage, own.pop(stage["name"], {})) for stage in base["stage"]]
+    stages = [_merged(stage, own.pop(stage["name"], {})) for stage in base.pop("stage")]
+    # Another recipe has another name: its own, or that of its file.
+    base.pop("name")
     if own:
         raise UserError(f"A recipe that extends another changes its stages; it has no stage '{next(iter(own))}'.")
     return {**base, **data, "stage": stages}
@@ -578,8 +580,9 @@ def _plan_stage(checker: _Checker, table: dict[str, Any]) -> StagePlan | None:
         "renderer": checker.chosen(f"{where}.policy.renderer", parts["renderer"], _renderers(), "coordinates"),
         "context": checker.chosen(f"{where}.policy.context", parts["context"], _contexts(), "state_only"),
         "parser": checker.chosen(f"{where}.policy.parser", parts["parser"], _parsers(), "bare"),
-        "teacher": parts["teacher"]
-        and checker.chosen(f"{where}.policy.teacher", parts["teacher"], baselines(), "noisy_expert"),
+        "teacher": None
+        if parts["teacher"] is None
+        else checker.chosen(f"{where}.policy.teacher", parts["teacher"], baselines(), "noisy_expert"),
         "model": _plan_model(checker, f"{where}.model", table.get("model", {"name": "tiny"})),
         "generation": checker.chosen(
             f"{where}.generation", table.get("generation"), {"transformers": Transformers}, "transformers"
@@ -671,11 +674,11 @@ def _check_values(checker: _Checker, where: str, stage: StagePlan) -> None:
             checker, f"{where}.sampler", functools.partial(stage.sampler.make, game, seed=0), stage.sampler.settings
         )
         _check_seats(checker, where, stage, game)
-        if len(checker.errors) == before:
-            _check_play(checker, where, stage, game)
     for part in (stage.renderer, stage.context, stage.parser, stage.teacher, stage.optimizer, stage.evaluation):
         if part is not None:
             _construct(checker, where, part.make, part.settings)
+    if len(checker.errors) == before:
+        _check_play(checker, where, stage, game)
     _check_budgets(checker, where, stage.generation.settings)
     for part in (stage.loss, *(part for part, _ in stage.regularisers)):
         needs = _tensors_of(part)
