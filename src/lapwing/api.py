@@ -222,6 +222,8 @@ def evaluate(
     """
     if episodes < 1:
         raise UserError(f"An evaluation needs at least 1 episode, not {episodes}.")
+    if seed is not None:
+        build.checked_seed(seed)
     plan, shop = _plan_and_shop(str(run_or_model), game, overrides)
     agent = build.make_agent(plan, shop)
     policies: dict[str, Policy] = {"trained": agent, "trained_greedy": build.greedy(agent)}
@@ -273,6 +275,8 @@ def _plan_and_shop(
     stage = recipe.stages[-1]
     if game is not None and stage["game"].get("name") != game:
         stage["game"] = {"name": game}
+    # Transfers were a part of training; they need not fit another game.
+    stage.get("evaluation", {}).pop("transfer", None)
     recipe = build.with_overrides(recipe, overrides)
     plan = build.plan(recipe)[-1]
     return plan, build.make_workshop(plan, recipe.seed, weights=weights)

@@ -104,7 +104,7 @@ def read_recipe(name_or_path: str, *, overrides: Sequence[str] = (), seed: int |
       UserError: there is no such recipe, or it is no TOML with `[[stage]]` tables, or an override is off.
     """
     recipe = with_overrides(_as_recipe(_read_toml(name_or_path), Path(name_or_path).stem), overrides)
-    return recipe if seed is None else dataclasses.replace(recipe, seed=_checked_seed(seed))
+    return recipe if seed is None else dataclasses.replace(recipe, seed=checked_seed(seed))
 
 
 def _read_toml(name_or_path: str) -> dict[str, Any]:
@@ -195,7 +195,12 @@ def game_plan(game: str, overrides: Sequence[str] = ()) -> "StagePlan":
     return plan(recipe)[-1]
 
 
-def _checked_seed(seed: Any) -> int:
+def checked_seed(seed: Any) -> int:
+    """The seed, if it is one.
+
+    Raises:
+      UserError: it is not.
+    """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise UserError(f"The seed is a whole number in [0, 2^63), not {seed!r}.")
     return seed
@@ -212,7 +217,7 @@ def _as_recipe(data: Mapping[str, Any], fallback: str) -> Recipe:
     # The name becomes a part of a folder's name.
     if not isinstance(name, str) or not re.fullmatch(r"[\w][\w. +-]{0,99}", name):
         raise UserError(f"The name of a recipe is at most 100 letters, digits, '_', '-' and '.', not {name!r}.")
-    return Recipe(name, _checked_seed(data.get("seed", 0)), tuple(copy.deepcopy(stages)))
+    return Recipe(name, checked_seed(data.get("seed", 0)), tuple(copy.deepcopy(stages)))
 
 
 def _checked_stages(stages: Any) -> list[dict[str, Any]]:
@@ -587,13 +592,11 @@ def _plan_stage(checker: _Checker, table: dict[str, Any]) -> StagePlan | None:
         "generation": checker.chosen(
             f"{where}.generation", table.get("generation"), {"transformers": Transformers}, "transformers"
         ),
-        "sampler": checker.part(f"{where}.sampler", "sampler", table.get("sampler", {"name": "grouped"})),
+        "sampler": checker.part(f"{where}.sampler", "sampler", _named(table, "sampler", "grouped")),
         **lists,
         "credit": checker.part(f"{where}.credit", "credit", table["credit"]) if "credit" in table else None,
-        "selection": checker.part(f"{where}.selection", "selection", table.get("selection", {"name": "all_episodes"})),
-        "aggregation": checker.part(
-            f"{where}.aggregation", "aggregation", table.get("aggregation", {"name": "token_mean"})
-        ),
+        "selection": checker.part(f"{where}.selection", "selection", _named(table, "selection", "all_episodes")),
+        "aggregation": checker.part(f"{where}.aggregation", "aggregation", _named(table, "aggregation", "token_mean")),
         "loss": checker.part(f"{where}.loss", "loss", table.get("loss")),
         "regularisers": regularisers,
         "optimizer": checker.chosen(f"{where}.optimizer", table.get("optimizer"), {"adamw": AdamW}, "adamw"),
@@ -606,6 +609,12 @@ def _plan_stage(checker: _Checker, table: dict[str, Any]) -> StagePlan | None:
     found = StagePlan(**planned)
     _check_values(checker, where, found)
     return found
+
+
+def _named(table: Mapping[str, Any], section: str, default: str) -> Any:
+    """A section that need not say its name."""
+    found = table.get(section, {})
+    return {"name": default, **found} if isinstance(found, Mapping) else found
 
 
 def _table(checker: _Checker, where: str, value: Any) -> Mapping[str, Any]:

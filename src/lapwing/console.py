@@ -139,25 +139,19 @@ def show_evaluation(result: dict[str, Any], *, with_verdict: bool = True) -> Non
     from rich.console import Console
     from rich.table import Table
 
-    from lapwing.report.verdict import verdict
+    from lapwing.report.verdict import table_rows, verdict
 
     if with_verdict and {"trained", "untrained"} <= set(result["policies"]):
         _say(verdict(result).sentence)
         _say()
-    shown = [key for key in ("success", "score", "return") if any(p[key] for p in result["policies"].values())]
+    rows = table_rows(result)
     table = Table(title=None, box=None, pad_edge=False)
-    for heading in ("policy", *shown, "length", "valid", "tokens/step"):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
-    for name, measures in result["policies"].items():
-        cells = [_interval(measures[key]) for key in shown]
-        plain = [f"{measures[key]['mean']:.2f}" for key in ("length", "valid", "tokens_per_step")]
-        table.add_row(name.replace("_", " "), *cells, *plain)
-    Console(highlight=False, width=None if _is_terminal() else 110).print(table)
+    for heading in ("policy", *rows[0].cells):
+        table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.label, *row.cells.values())
+    Console(highlight=False, width=None if _is_terminal() else 120).print(table)
     _say(f"{result['episodes']} matches of {result['game']}, 95 % intervals.")
-
-
-def _interval(measure: dict[str, float] | None) -> str:
-    return "–" if measure is None else f"{measure['mean']:.3f} [{measure['low']:.3f}, {measure['high']:.3f}]"
 
 
 class _Quit(Exception):
@@ -183,14 +177,15 @@ def play_at_terminal(name: str, settings: Sequence[str], seed: int, max_steps: i
 
     if max_steps < 1:
         raise UserError(f"--max-steps is at least 1, not {max_steps}.")
+    build.checked_seed(seed)
     plan = build.game_plan(name, settings)
     game = build.make_game(plan.game)
     opponents = build.make_opponents(plan)
     _say(f"{name}: type an action, or its first letters; q ends the match.")
 
-    def ask_person(ask: Ask) -> str:
+    def ask_person(ask: Ask, refused: str) -> str:
         _say()
-        _say(board(ask.view))
+        _say(refused or board(ask.view))
         sys.stdout.write(f"{', '.join(map(str, ask.legal or ()))} > ")
         sys.stdout.flush()
         line = sys.stdin.readline()
@@ -204,9 +199,13 @@ def play_at_terminal(name: str, settings: Sequence[str], seed: int, max_steps: i
     except _Quit:
         _say("\nEnded.")
         return
+    _say()
+    _say(board(episode.final_view))
     ended = "cut after the last step" if episode.truncated else "over"
     won = "" if episode.success is None else (", you made it" if episode.success else ", you did not make it")
-    _say(f"\nThe match is {ended}{won}: {len(episode.steps)} steps, return {episode.domain_return:+g}.")
+    part = getattr(game, "score_part", None)
+    score = "" if part is None else f", {part} {sum(step.parts.get(part, 0.0) for step in episode.steps):g}"
+    _say(f"\nThe match is {ended}{won}: {len(episode.steps)} steps, return {episode.domain_return:+g}{score}.")
 
 
 def board(view: View) -> str:

@@ -151,7 +151,9 @@ def test_checkpoints_that_are_cut_are_skipped(copied, broken, size, small_run, w
     assert read_json(copied / "manifest.json")["resumed_at"] == [4 if broken == ["6"] else 0]
 
 
-@pytest.mark.parametrize("name", ["state/state.json", "state/learner.safetensors", "manifest.json", "model/config.json"])
+@pytest.mark.parametrize(
+    "name", ["state/state.json", "state/learner.safetensors", "manifest.json", "model/config.json"]
+)
 def test_a_checkpoint_that_lacks_a_file_is_skipped(copied, name, small_run, what_counts):
     (copied / "checkpoints" / "6" / name).unlink()
     lapwing.resume(copied)

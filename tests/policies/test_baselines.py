@@ -160,16 +160,17 @@ def test_impossible_experts_are_refused(setting):
 
 def test_a_person_is_asked_until_the_answer_is_an_action():
     answers = iter(["", "north", "r", "DOWN"])
-    asked = []
+    refusals = []
 
-    def typed(question):
-        asked.append(question.view)
+    def typed(question, refused):
+        refusals.append(refused)
         return next(answers)
 
     person = Human(typed)
     game = FrozenLake(map_name="4x4")
     assert actions(person, [ask(game), ask(game)]) == ["right", "down"]
-    assert len(asked) == 4
+    wanted = "type one of left, down, right, up"
+    assert refusals == ["", wanted, wanted, ""]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ class Step:
 
 @dataclass(slots=True)
 class Episode:
-    """One player's decisions in one match."""
+    """One player's decisions in one match; `final_view` is what the player saw after the last of them."""
 
     match: Match
     player: int
@@ -168,6 +168,7 @@ class Episode:
     outcome: float = 0.0
     success: bool | None = None
     final_context: np.ndarray | None = None
+    final_view: View = None
     policy_version: int = 0
 
     @property

@@ -142,11 +142,11 @@ class NoisyExpert(_Baseline):
 class Human(_Baseline):
     """A person at a terminal."""
 
-    def __init__(self, ask_person: Callable[[Ask], str]) -> None:
+    def __init__(self, ask_person: Callable[[Ask, str], str]) -> None:
         """Make the policy.
 
         Args:
-          ask_person: shows the ask to the person and returns what was typed.
+          ask_person: shows the ask, and why the last answer was refused (empty at first), and returns what was typed.
         """
         self._ask_person = ask_person
 
@@ -156,10 +156,12 @@ class Human(_Baseline):
 
     def choose(self, ask: Ask) -> Action:
         """The action that the person names; a unique beginning of its name is enough."""
+        refused = ""
         while True:
-            action = complete(self._ask_person(ask), ask.legal)
+            action = complete(self._ask_person(ask, refused), ask.legal)
             if not isinstance(action, Invalid):
                 return action
+            refused = action.reason
 
 
 def complete(text: str, legal: Sequence[Action] | None) -> Action | Invalid:

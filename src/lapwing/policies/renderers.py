@@ -142,7 +142,8 @@ def _snake_grid(view: SnakeView) -> str:
         board[body[0][1]][body[0][0]] = "E"
     for x, y in view.body:
         board[y][x] = "T"
-    board[view.body[0][1]][view.body[0][0]] = "P"
+    if view.body:  # a dead snake has vanished from the board
+        board[view.body[0][1]][view.body[0][0]] = "P"
     # The origin is at the bottom left, so the top row comes first.
     return "board : " + " / ".join(" ".join(row) for row in reversed(board))
 

@@ -208,9 +208,10 @@ def _credit(one: _Live, seat: _Seat, number: int, transition: Transition) -> Non
 def _episode(one: _Live, number: int, policy: Policy) -> Episode:
     seat = one.seats[number]
     final_context = None
+    final_view = one.game.view(one.state, number)
     prompt = getattr(policy, "prompt", None)
     if not one.terminated and prompt is not None:
-        final_context = prompt(one.game.view(one.state, number), seat.memory).token
+        final_context = prompt(final_view, seat.memory).token
     success = seat.success
     if success is None and getattr(one.game, "has_success", False):
         success = False  # a game that can be won was not
@@ -223,6 +224,7 @@ def _episode(one: _Live, number: int, policy: Policy) -> Episode:
         outcome=seat.outcome,
         success=success,
         final_context=final_context,
+        final_view=final_view,
         policy_version=policy.version,
     )
 

@@ -105,6 +105,7 @@ def episode_as_json(episode: Episode) -> dict[str, Any]:
         "outcome": episode.outcome,
         "return": episode.episode_return,
         "domain_return": episode.domain_return,
+        "final_view": to_plain(episode.final_view),
         "steps": [
             {
                 "view": to_plain(step.view),
