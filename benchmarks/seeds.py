@@ -104,6 +104,32 @@ def show(recipe: str, rows: list[dict[str, Any]]) -> None:
     )
 
 
+def markdown(summary: dict[str, list[dict[str, Any]]]) -> str:
+    """The seeds and their learning curves as Markdown tables, for EXPERIMENTS.md."""
+    parts = []
+    for recipe, rows in summary.items():
+        measure, threshold, wanted, limit = CLAIMS[_claim_of(recipe)]
+        reached = sum(row["reached"] for row in rows)
+        parts += [
+            f"### {recipe}",
+            f"{measure.capitalize()} on 500 test matches at the end; claim: at least {threshold} within {limit:g} s of "
+            f"learning in {wanted} of 8 seeds; reached by {reached} of {len(rows)}.",
+            "| seed | untrained | trained [95 %] | greedy | learning s | warm start s | episodes | steps/s | "
+            "development curve: value @ episodes (seconds) |\n" + "|" + " --- |" * 9,
+        ]
+        for row in rows:
+            points = ", ".join(
+                f"{p['value']:.2f} @ {p['episodes'] / 1000:.1f}k ({p['seconds']:.0f})" for p in row["curve"]
+            )
+            low, high = row["trained"]["low"], row["trained"]["high"]
+            parts[-1] += (
+                f"\n| {row['seed']} | {row['untrained']:.3f} | {row['trained']['mean']:.3f} [{low:.3f}, {high:.3f}] | "
+                f"{row['trained_greedy']:.3f} | {row['learning_seconds']:.1f} | {row['warm_start_seconds']:.1f} | "
+                f"{row['episodes']:,.0f} | {row['steps_per_second']:,.0f} | {points} |"
+            )
+    return "\n\n".join(parts) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipes", nargs="+", default=["main"], help="main, all, or names of recipes")
@@ -123,7 +149,8 @@ def main() -> None:
             runs = list(pool.map(lambda seed, recipe=recipe: train(recipe, seed, given.folder), range(given.seeds)))
             summary[recipe] = [row_of(run, recipe) for run in runs]
             show(recipe, summary[recipe])
-    (given.folder / "seeds.json").write_text(json.dumps(summary, indent=2) + "\n")
+            (given.folder / "seeds.json").write_text(json.dumps(summary, indent=2) + "\n")
+            (given.folder / "seeds.md").write_text(markdown(summary))
 
 
 if __name__ == "__main__":

@@ -225,7 +225,7 @@ def test_a_dry_run_passes_if_and_only_if_the_run_can_start(lapwing, tmp_path, sm
 def test_train_ends_with_the_verdict_the_table_and_where_everything_is(lapwing, tmp_path, small):
     ended = lapwing("train", "frozen_lake_tiny", "--run", "here", *sets(small))
     assert ended.code == 0
-    for text in ("overlap", "trained greedy", "untrained", "optimal", "here/report.html", "checkpoints/6/model"):
+    for text in ("overlap", "trained, greedy", "untrained", "optimal", "here/report.html", "checkpoints/6/model"):
         assert text in ended.out, text
     assert "Transfer" in ended.out
     assert "lapwing train here/recipe.toml" in ended.out
@@ -298,7 +298,7 @@ def test_eval_on_another_game(lapwing, small_run):
 def test_eval_prints_a_table(lapwing, small_run):
     ended = lapwing("eval", small_run, "--episodes", "5")
     assert ended.code == 0
-    assert all(word in ended.out for word in ("policy", "success", "trained greedy", "5 test matches of frozen_lake"))
+    assert all(word in ended.out for word in ("policy", "success", "trained, greedy", "5 test matches of frozen_lake"))
 
 
 def test_eval_of_an_exported_model_on_a_game(lapwing, small_run):

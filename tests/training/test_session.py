@@ -2,10 +2,12 @@
 
 import json
 import multiprocessing
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,24 +85,24 @@ def test_totals_only_grow_and_count_what_was_played(small_run):
         assert totals[0] > 0
 
 
-EPISODE_KEYS = {
-    *("match", "group", "player", "policy_version", "terminated", "truncated"),
-    *("success", "outcome", "return", "domain_return", "steps"),
-}
-STEP_KEYS = {
-    *("view", "reply", "action", "valid", "reason", "reward", "domain_reward", "parts"),
-    *("context_token", "extends_previous", "token", "sampler_logprob"),
-}
+PAGE = Path(__file__).parents[2] / "docs" / "run_folder.md"
+
+
+def documented(number):
+    """The n-th example object of the page on run folders."""
+    return json.loads(re.findall(r"^```json\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)[number])
 
 
 def test_recorded_episodes_have_the_documented_keys_and_add_up(small_run):
     files = sorted((small_run / "episodes").iterdir())
     assert [path.name for path in files] == ["main-000002.jsonl", "main-000004.jsonl", "main-000006.jsonl"]
+    example = documented(0)
     for line in files[-1].read_text("utf-8").splitlines():
         episode = json.loads(line)
-        assert set(episode) == EPISODE_KEYS
+        assert set(episode) == set(example)
         assert episode["terminated"] != episode["truncated"]
-        assert all(set(step) == STEP_KEYS for step in episode["steps"])
+        assert all(set(step) == set(example["steps"][0]) for step in episode["steps"])
+        assert set(episode["final_view"]) == set(episode["steps"][0]["view"]) == set(example["final_view"])
         assert all(len(step["token"]) == len(step["sampler_logprob"]) >= 1 for step in episode["steps"])
         assert all(logprob <= 0 for step in episode["steps"] for logprob in step["sampler_logprob"])
         # Format penalties are part of what is trained on, never of what is reported.
@@ -109,17 +111,15 @@ def test_recorded_episodes_have_the_documented_keys_and_add_up(small_run):
         assert episode["domain_return"] == float(episode["success"])
 
 
-MEASURES = {"success", "score", "return", "length", "valid", "tokens_per_step"}
-
-
 @pytest.mark.parametrize("name", ["evaluation.json", "evaluation_5x5.json"])
 def test_the_evaluation_has_the_documented_keys(small_run, name):
     evaluation = read_json(small_run / name)
-    assert set(evaluation) == {"game", "episodes", "seed", "policies"}
+    example = documented(1)
+    assert set(evaluation) == set(example)
     assert (evaluation["game"], evaluation["episodes"]) == ("frozen_lake", 12)
     assert {"trained", "trained_greedy", "random", "heuristic", "optimal"} <= set(evaluation["policies"])
     for measures in evaluation["policies"].values():
-        assert set(measures) == MEASURES
+        assert set(measures) == set(example["policies"]["trained"])
         assert measures["score"] is None
         for measure in filter(None, measures.values()):
             assert set(measure) == {"mean", "low", "high"}
@@ -146,6 +146,13 @@ def test_another_warm_start_is_not_taken_from_the_cache(train):
     train("first")
     shorter = train("second", overrides=["warm_start.optimizer.learning_rate=1e-3"])
     assert not read_json(shorter / "manifest.json")["warm_start_cached"]
+
+
+@pytest.mark.slow
+def test_a_cache_that_cannot_be_written_does_not_stop_a_run(train, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("LAPWING_CACHE", str(tmp_path / "file"))
+    assert read_json(train() / "manifest.json")["status"] == "finished"
 
 
 @pytest.mark.slow

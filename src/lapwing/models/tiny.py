@@ -58,14 +58,14 @@ def check_sizes(
       hidden, layers, heads, intermediate, initializer_range, max_positions: as for `tiny_model`.
 
     Raises:
-      UserError: `heads` does not divide `hidden` into even parts, or a size is not positive.
+      UserError: `heads` does not divide `hidden` into even parts, a size is not positive, or the range is none.
     """
     if min(hidden, layers, heads, intermediate, max_positions) < 1 or hidden % heads or (hidden // heads) % 2:
         raise UserError(
             f"model.hidden ({hidden}) must be an even multiple of model.heads ({heads}), and all sizes positive."
         )
-    if initializer_range < 0.0:
-        raise UserError(f"model.initializer_range is a standard deviation of at least 0, not {initializer_range}.")
+    if not 0.0 <= initializer_range <= 1.0:
+        raise UserError(f"model.initializer_range is a standard deviation in [0, 1], not {initializer_range}.")
 
 
 def tiny_model(

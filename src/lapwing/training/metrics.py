@@ -51,7 +51,7 @@ METRICS: dict[str, Metric] = {
     "time/credit": Metric("s", "packing, filters, credit, selection and aggregation, in this iteration"),
     "time/update": Metric("s", "updating, in this iteration"),
     "time/evaluation": Metric("s", "evaluating on development matches, in this iteration"),
-    "time/checkpoint": Metric("s", "writing a checkpoint, in this iteration"),
+    "time/checkpoint": Metric("s", "writing the checkpoint before this iteration"),
     "time/learning": Metric("s", "playing, credit and updating since the stage began"),
 }
 

@@ -1,5 +1,6 @@
 """Run the stages of a run into its folder: metrics, episodes, checkpoints, interruption, resume."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -111,22 +112,26 @@ class Session:
                 self._stop_if(interruption)
             learner.finish()
             stage.load(learner.version)
-        if cache is not None:
-            save_checkpoint(
-                cache,
-                model=self.model,
-                tokenizer=self.tokenizer,
-                max_tokens=self.max_tokens,
-                tensors={},
-                state={"rows": rows},
-            )
+        # A cache that cannot be written, or that another run has just written, costs time and nothing else.
+        with contextlib.suppress(OSError):
+            if cache is not None:
+                save_checkpoint(
+                    cache,
+                    model=self.model,
+                    tokenizer=self.tokenizer,
+                    max_tokens=self.max_tokens,
+                    tensors={},
+                    state={"rows": rows},
+                )
         return False
 
     def _main(self, stage: Stage, learner: Learner, first: int, interruption: Interruption) -> None:
         self.watch({"event": "stage", "stage": stage.name, "iterations": stage.iterations, "first": first})
         stage.load(learner.version)
+        saving = Clock()
         if first == 0:
-            self._save(stage, learner, 0)
+            with saving("checkpoint"):
+                self._save(stage, learner, 0)
         # Checkpoint 0 is never deleted, so that a resumed run has the same reference.
         stage.annotators = stage.make_annotators(self.folder.path / "checkpoints" / "0" / "model")
         episodes: list[Episode] = []
@@ -147,9 +152,12 @@ class Session:
                     # The evaluation filled the memo; a resumed run would not have it.
                     stage.forget()
                 self.folder.write_episodes(f"main-{done:06d}", episodes[:_RECORDED_EPISODES])
-            row = self._log(row | clock.seconds)
+            # A row is logged before its checkpoint, so that no checkpoint is ahead of the log.
+            row = self._log(row | clock.seconds | saving.seconds)
+            saving = Clock()
             if done % stage.checkpoint_every == 0 or is_last or interruption.signal_number:
-                self._save(stage, learner, done)
+                with saving("checkpoint"):
+                    self._save(stage, learner, done)
             # Also after the last iteration: a resume goes on with the evaluation.
             self._stop_if(interruption)
 
