@@ -1,0 +1,51 @@
+"""From a recipe to objects: the only room that knows every implementation.
+
+A recipe is TOML: `[[stage]]` tables, each with sections. A section is `name` plus keyword arguments of the thing
+named, and its signature is the schema. Everything wrong is reported at once, before any work starts.
+
+    recipe (read) → schema (types) → plan, stage_plan, checks (values) → make (objects)
+"""
+
+from lapwing.build.checks import with_game
+from lapwing.build.make import (
+    Workshop,
+    greedy,
+    make_agent,
+    make_baselines,
+    make_game,
+    make_opponents,
+    make_play,
+    make_stage,
+    make_workshop,
+)
+from lapwing.build.planning import baselines, game_plan, plan, resolved
+from lapwing.build.recipe import as_recipe, Recipe, checked_seed, model_recipe, read_recipe, recipe_names, with_overrides
+from lapwing.build.schema import Part, parameters_of
+from lapwing.build.stage_plan import StagePlan
+
+__all__ = [
+    "Part",
+    "Recipe",
+    "StagePlan",
+    "Workshop",
+    "as_recipe",
+    "baselines",
+    "checked_seed",
+    "game_plan",
+    "greedy",
+    "make_agent",
+    "make_baselines",
+    "make_game",
+    "make_opponents",
+    "make_play",
+    "make_stage",
+    "make_workshop",
+    "model_recipe",
+    "parameters_of",
+    "plan",
+    "read_recipe",
+    "recipe_names",
+    "resolved",
+    "with_game",
+    "with_overrides",
+]

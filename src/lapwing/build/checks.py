@@ -1,0 +1,155 @@
+"""Values that no type can refuse: what costs nothing is built and tried before any work starts."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lapwing.build.make import make_game
+from lapwing.build.schema import Checker, Part, constant, construct, lists, tensors_of
+from lapwing.build.stage_plan import StagePlan, invalid_settings
+from lapwing.core import rng
+from lapwing.core.errors import UserError
+from lapwing.core.protocols import Game
+from lapwing.core.types import Ask, Selection
+
+
+def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
+    """Build what costs nothing, so that impossible values are found before any work starts."""
+    before = len(checker.errors)
+    from lapwing.models.tiny import check_sizes, tiny_model
+
+    if stage.model.make is tiny_model:
+        construct(checker, f"{where}.model", check_sizes, stage.model.settings)
+    game = construct(checker, f"{where}.game", stage.game.make, stage.game.settings)
+    if game is not None:
+        construct(checker, f"{where}.game", lambda: _probe_starts(game), {})
+        construct(
+            checker, f"{where}.sampler", functools.partial(stage.sampler.make, game, seed=0), stage.sampler.settings
+        )
+        _check_seats(checker, where, stage, game)
+    for part in (stage.renderer, stage.context, stage.parser, stage.teacher, stage.optimizer, stage.evaluation):
+        if part is not None:
+            construct(checker, where, part.make, part.settings)
+    if len(checker.errors) == before:
+        _check_play(checker, where, stage, game)
+    _check_budgets(checker, where, stage.generation.settings)
+    for part in (stage.loss, *(part for part, _ in stage.regularisers)):
+        needs = tensors_of(part)
+        if "advantage" in needs and stage.credit is None:
+            checker.errors.append(f"{where}: the loss '{part.name}' needs an advantage; add a credit section.")
+    _check_columns(checker, where, stage)
+    _check_functions(checker, where, stage)
+
+
+def _check_seats(checker: Checker, where: str, stage: StagePlan, game: Game) -> None:
+    seats = set(range(1, game.num_players))
+    if set(stage.opponents) != seats:
+        expected = ", ".join(map(str, sorted(seats))) or "none"
+        checker.errors.append(
+            f"{where}.opponents: the game needs opponents for these seats: {expected}; found {sorted(stage.opponents)}."
+        )
+
+
+def _check_budgets(checker: Checker, where: str, budget: Mapping[str, Any]) -> None:
+    if budget["max_tokens"] < 1:
+        checker.errors.append(
+            f"{where}.generation: a reply needs a budget of at least 1 token, not {budget['max_tokens']}."
+        )
+    if not budget["temperature"] > 0:
+        checker.errors.append(f"{where}.generation: temperature is above 0, not {budget['temperature']}.")
+    for name in ("row_tokens", "batch_tokens", "memo_bytes"):
+        if budget[name] < 1:
+            checker.errors.append(f"{where}.generation: {name} is at least 1, not {budget[name]}.")
+
+
+def _check_columns(checker: Checker, where: str, stage: StagePlan) -> None:
+    """Every column that something needs is in a played batch or comes from an annotator."""
+    produced = {name for part in stage.annotate for name in constant(part, "PRODUCES", ())}
+    for part in (stage.loss, *(part for part, _ in stage.regularisers), *([stage.credit] if stage.credit else [])):
+        for name in constant(part, "NEEDS", ()):
+            if name not in produced:
+                checker.errors.append(
+                    f"{where}: '{part.name}' needs the column {name}; add [[stage.annotate]] with name = '{name}'."
+                )
+
+
+def _check_play(checker: Checker, where: str, stage: StagePlan, game: Game) -> None:
+    """Let every policy that is no language model decide once, and set up the games of the evaluation."""
+    from lapwing.policies.agent import InvalidRule
+
+    state = game.initial(rng.generator("probe"))
+    for seat, part in ((0, stage.teacher), *stage.opponents.items()):
+        if part is not None:
+            role = f"{where}.policy.teacher" if seat == 0 else f"{where}.opponents.{seat}"
+            construct(checker, role, functools.partial(_probe_policy, part, game, state, seat), {})
+    rule = construct(checker, f"{where}.policy", InvalidRule, invalid_settings(stage.policy))
+    if rule is not None and rule.rule != "forfeit":
+        construct(checker, f"{where}.policy", rule.action, {"legal": game.legal(state, 0), "key": 0})
+    for i, entry in enumerate(stage.evaluation.settings["transfer"]):
+        construct(checker, f"{where}.evaluation.transfer.{i}", with_game, {"stage": stage, "settings": entry})
+
+
+def _probe_policy(part: Part, game: Game, state: Any, player: int) -> None:
+    settings = {**part.settings, **({"expert_share": 1.0} if part.settings.get("expert_share") else {})}
+    view, legal = game.view(state, player), game.legal(state, player)
+    ask = Ask(view=view, legal=legal, memory=None, key=0, game=game, state=state, player=player, steps_left=1)
+    part.make(**settings).act_many([ask])
+
+
+def _probe_starts(game: Game) -> None:
+    from lapwing.games.game import SPLITS, for_split
+
+    for split in SPLITS:
+        for_split(game, split).initial(rng.generator("probe", split))
+
+
+def _check_functions(checker: Checker, where: str, stage: StagePlan) -> None:
+    """Run every function of the pipeline on a small batch: their own checks of their settings speak."""
+    import torch
+
+    from lapwing.testing import episodes
+
+    batch = episodes([[0.0, 1.0], [0.0], [1.0], [0.0]], group=[0, 0, 1, 1])
+    advantage = np.array([0.5, 0.5, -0.5, 0.5, -0.5])
+    everything = Selection(count=np.ones(4, dtype=np.int64), factor=np.ones(4))
+    for part, arguments in (
+        *((part, (batch,)) for part in (*stage.shaping, *stage.filters, stage.credit)),
+        *((part, (batch, advantage)) for part in stage.modulation),
+        (stage.selection, (batch, advantage, rng.generator("probe"))),
+        (stage.aggregation, (batch, everything)),
+        *((part, ()) for part in (stage.loss, *(part for part, _ in stage.regularisers))),
+    ):
+        if part is not None:
+            tensors = {} if arguments else {name: torch.zeros(1) for name in tensors_of(part)}
+            try:
+                part.make(*arguments, **tensors, **part.settings)
+            except KeyError as error:
+                checker.errors.append(f"{where}.{part.name}: {error.args[0]}")
+            except UserError as error:
+                checker.errors.append(f"{where}.{part.name}: {error}")
+
+
+def with_game(stage: StagePlan, settings: Mapping[str, Any]) -> StagePlan:
+    """The same stage on a game with other settings, or on another game if `name` is among them.
+
+    Raises:
+      UserError: the settings do not fit the game.
+    """
+    checker = Checker(())
+    name = settings.get("name", stage.game.name)
+    own = {k: v for k, v in settings.items() if k not in ("name", "max_steps")}
+    base = stage.game.settings if name == stage.game.name else {}
+    part = checker.part("game", "game", {"name": name, **lists(base), **own})
+    game = None if part is None else construct(checker, "game", part.make, part.settings)
+    if game is not None and game.num_players != make_game(stage.game).num_players:
+        checker.errors.append("game: it has another number of seats.")
+    cap = settings.get("max_steps", 1)
+    if isinstance(cap, bool) or not isinstance(cap, int) or cap < 1:
+        checker.errors.append(f"max_steps is a whole number of at least 1, not {cap!r}.")
+    if checker.errors:
+        raise UserError(" ".join(checker.errors))
+    assert part is not None
+    return dataclasses.replace(stage, game=part)

@@ -1,0 +1,183 @@
+"""From stage plans to objects."""
+
+import copy
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lapwing.build.schema import Part, bind, constant, tensors_of
+from lapwing.build.stage_plan import StagePlan, invalid_settings
+from lapwing.core import rng
+from lapwing.core.protocols import Game, Policy
+from lapwing.core.types import Episode, Match
+
+
+@dataclass
+class Workshop:
+    """What all stages share: the model, its tokenizer, and what they were made from."""
+
+    model: Any
+    tokenizer: Any
+    seed: int
+
+
+def make_game(part: Part) -> Game:
+    """The game that a section names."""
+    return part.make(**part.settings)
+
+
+def make_workshop(stage: StagePlan, seed: int, *, weights: Path | None = None) -> Workshop:
+    """Build the model and tokenizer of a run.
+
+    Args:
+      stage: whose game, renderer and parser say which words a tiny model needs.
+      seed: of the run; the initial weights follow from it.
+      weights: a Hugging Face folder to load instead.
+    """
+    from lapwing.models import pretrained, tiny
+
+    if weights is not None:
+        return Workshop(*pretrained.load_folder(weights), seed)
+    if stage.model.make is not tiny.tiny_model:
+        return Workshop(*pretrained.pretrained_model(path=stage.model.name, **stage.model.settings), seed)
+    game = make_game(stage.game)
+    renderer = stage.renderer.make(**stage.renderer.settings)
+    parser = stage.parser.make(**stage.parser.settings)
+    state = game.initial(rng.generator("words"))
+    legal = game.legal(state, 0) or ()
+    tokenizer = tiny.tiny_tokenizer(renderer.words(game.view(state, 0)) | parser.words(legal))
+    return Workshop(tiny.tiny_model(len(tokenizer), seed=seed, **stage.model.settings), tokenizer, seed)
+
+
+def make_agent(stage: StagePlan, shop: Workshop, *, taught: bool = False) -> Any:
+    """The language agent of a stage.
+
+    Args:
+      stage: its settings.
+      shop: the model.
+      taught: let the stage's teacher decide, if it has one.
+    """
+    from lapwing.policies.agent import Agent
+
+    parser = stage.parser.make(**stage.parser.settings)
+    return Agent(
+        renderer=stage.renderer.make(**stage.renderer.settings),
+        context=stage.context.make(**stage.context.settings),
+        parser=parser,
+        tokenizer=shop.tokenizer,
+        generator=stage.generation.make(shop.model, shop.tokenizer, stop=parser.stop, **stage.generation.settings),
+        teacher=stage.teacher.make(**stage.teacher.settings) if taught and stage.teacher else None,
+    )
+
+
+def greedy(agent: Any) -> Any:
+    """The same agent with greedy decoding; both share what their generator remembers."""
+    other = copy.copy(agent)
+    other.generator = agent.generator.greedily()
+    return other
+
+
+def make_opponents(stage: StagePlan) -> dict[int, Policy]:
+    """The policies of the other seats."""
+    return {seat: part.make(**part.settings) for seat, part in stage.opponents.items()}
+
+
+def make_stage(stage: StagePlan, shop: Workshop) -> Any:
+    """Everything that the loop needs for one stage."""
+    from lapwing.policies.agent import InvalidRule
+    from lapwing.rollout.collector import LocalCollector
+    from lapwing.training.stages import Stage, no_credit
+
+    agent = make_agent(stage, shop, taught=True)
+    game = make_game(stage.game)
+    from lapwing.games.game import for_split
+
+    return Stage(
+        name=stage.name,
+        iterations=stage.settings.iterations,
+        checkpoint_every=stage.settings.checkpoint_every,
+        evaluate_every=stage.evaluation.settings["every"],
+        seed=rng.fold(0, stage.name, shop.seed),
+        sampler=stage.sampler.make(
+            for_split(game, "train"), seed=rng.fold(0, stage.name, shop.seed), **stage.sampler.settings
+        ),
+        collector=LocalCollector(
+            agent, opponents=make_opponents(stage), invalid=InvalidRule(**invalid_settings(stage.policy))
+        ),
+        policy=agent,
+        credit=no_credit if stage.credit is None else bind(stage.credit),
+        credit_level="step" if stage.credit is None else constant(stage.credit, "LEVEL", "step"),
+        make_annotators=functools.partial(_make_annotators, stage, shop),
+        shaping=[bind(part) for part in stage.shaping],
+        filters=[bind(part) for part in stage.filters],
+        modulation=[bind(part) for part in stage.modulation],
+        selection=bind(stage.selection),
+        aggregation=bind(stage.aggregation),
+        make_learner=functools.partial(_make_learner, stage, shop),
+        forget=agent.generator.forget,
+    )
+
+
+def _make_annotators(stage: StagePlan, shop: Workshop, reference: Path) -> list[Any]:
+    return [part.make(shop.model, weights=reference, **part.settings) for part in stage.annotate]
+
+
+def _make_learner(stage: StagePlan, shop: Workshop) -> Any:
+    from lapwing.training.learner import AdamW, Learner, Regulariser, Schedule
+
+    generation = stage.generation.settings
+    return Learner(
+        shop.model,
+        loss=bind(stage.loss),
+        loss_needs=[name for name in tensors_of(stage.loss) if name != "logprob"],
+        mergeable=constant(stage.loss, "MERGEABLE", False),
+        regularisers=[
+            Regulariser(
+                name=part.name,
+                loss=bind(part),
+                needs=tensors_of(part),
+                coefficient=Schedule(
+                    extra.coefficient,
+                    extra.coefficient if extra.final_coefficient is None else extra.final_coefficient,
+                    until=extra.until,
+                ),
+                over=extra.over,
+            )
+            for part, extra in stage.regularisers
+        ],
+        optimizer=AdamW(**stage.optimizer.settings),
+        seed=rng.fold(0, stage.name, shop.seed),
+        temperature=generation["temperature"],
+        batch_tokens=generation["batch_tokens"],
+        row_tokens=generation["row_tokens"],
+    )
+
+
+def make_play(stage: StagePlan) -> Callable[[Policy, list[Match]], list[Episode]]:
+    """Plays matches for evaluation: the rule for invalid replies as in training, but without their penalty."""
+    from lapwing.policies.agent import InvalidRule
+    from lapwing.rollout.collector import LocalCollector
+
+    invalid = InvalidRule(**{**invalid_settings(stage.policy), "penalty": 0.0})
+    opponents = make_opponents(stage)
+
+    def play(policy: Policy, matches: list[Match]) -> list[Episode]:
+        return LocalCollector(policy, opponents=opponents, invalid=invalid).play(matches)
+
+    return play
+
+
+def make_baselines(stage: StagePlan) -> dict[str, Policy]:
+    """The baselines that the stage's game supports: random always, heuristic and optimal where there are such."""
+    from lapwing.games.game import has_exact_outcomes
+    from lapwing.policies import baselines as found
+
+    game = make_game(stage.game)
+    policies: dict[str, Policy] = {"random": found.Random()}
+    if callable(getattr(game, "heuristic", None)):
+        policies["heuristic"] = found.Heuristic()
+    if has_exact_outcomes(game) and game.num_players == 1:
+        policies["optimal"] = found.Optimal()
+    return policies

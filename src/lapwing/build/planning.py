@@ -1,0 +1,222 @@
+"""From a recipe to stage plans; everything that is wrong is reported at once."""
+
+import dataclasses
+import re
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lapwing.build.checks import check_values
+from lapwing.build.recipe import SECTIONS, SHARED, STAGE_KEYS, Recipe, merged, with_overrides
+from lapwing.build.schema import Checker, Part, construct
+from lapwing.build.stage_plan import PolicySettings, RegulariserSettings, StagePlan, StageSettings
+from lapwing.core import registry
+from lapwing.core.errors import UserError, nearest
+
+_BASELINES = ("random", "legal_random", "heuristic", "optimal", "noisy_expert", "scripted")
+
+
+def _renderers() -> dict[str, Callable[..., Any]]:
+    from lapwing.policies import renderers
+
+    return {"grid": renderers.Grid, "coordinates": renderers.Coordinates}
+
+
+def _contexts() -> dict[str, Callable[..., Any]]:
+    from lapwing.policies import contexts
+
+    return {"state_only": contexts.StateOnly, "last_k": contexts.LastK, "transcript": contexts.Transcript}
+
+
+def _parsers() -> dict[str, Callable[..., Any]]:
+    from lapwing.policies import parsers
+
+    return {"bare": parsers.Bare, "tags": parsers.Tags}
+
+
+def baselines() -> dict[str, Callable[..., Any]]:
+    """The policies that are no language models, by name."""
+    from lapwing.policies import baselines as found
+
+    return {name: getattr(found, registry.class_name(name)) for name in _BASELINES}
+
+
+def plan(recipe: Recipe, *, allow_code: tuple[str, ...] = ()) -> list[StagePlan]:
+    """Check every stage of a recipe and fill in all defaults.
+
+    Raises:
+      UserError: anything is wrong; the message lists everything.
+    """
+    checker = Checker(allow_code)
+    main = recipe.stages[-1]
+    plans = []
+    for stage in recipe.stages:
+        shared = {key: main[key] for key in SHARED if key in main}
+        if stage is not main and isinstance(shared.get("policy"), Mapping):
+            shared["policy"] = {key: value for key, value in shared["policy"].items() if key != "teacher"}
+        plans.append(_plan_stage(checker, merged(shared, stage)))
+    if checker.errors:
+        errors = _without_repetitions(checker.errors, [stage["name"] for stage in recipe.stages[:-1]])
+        if len(errors) == 1:
+            raise UserError(f"Recipe '{recipe.name}': {errors[0]}")
+        listed = "\n".join(f"  - {error}" for error in errors)
+        raise UserError(f"Recipe '{recipe.name}' has {len(errors)} errors:\n{listed}")
+    return typing.cast(list[StagePlan], plans)
+
+
+def _without_repetitions(errors: Sequence[str], earlier: Sequence[str]) -> list[str]:
+    """What is wrong with a shared section is said once, for the main stage."""
+    of_main = {error.removeprefix("main") for error in errors if error.startswith("main")}
+    repeated = {stage + error for stage in earlier for error in of_main}
+    return [error for error in dict.fromkeys(errors) if error not in repeated]
+
+
+def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
+    from lapwing.evaluation.evaluate import EvaluationSettings
+    from lapwing.generation.transformers import Transformers
+    from lapwing.training.learner import AdamW
+
+    where = table["name"]
+    before = len(checker.errors)
+    for key in table:
+        if key not in STAGE_KEYS and key not in SECTIONS:
+            checker.errors.append(f"{where}.{key} is unknown; {nearest(key, (*STAGE_KEYS, *SECTIONS))}")
+    keys = {key: table[key] for key in ("iterations", "checkpoint_every") if key in table}
+    policy = dict(_table(checker, f"{where}.policy", table.get("policy", {})))
+    policy.pop("name", None)
+    parts = {key: policy.pop(key, None) for key in ("renderer", "context", "parser", "teacher")}
+    opponents = _table(checker, f"{where}.opponents", table.get("opponents", {}))
+    for seat in opponents:
+        if not seat.isdecimal():
+            checker.errors.append(f"{where}.opponents.{seat} is no seat; seats are numbers from 1.")
+    regularisers = []
+    for i, entry in enumerate(_list(checker, f"{where}.regularisers", table.get("regularisers", []))):
+        extra = {f.name: entry[f.name] for f in dataclasses.fields(RegulariserSettings) if f.name in entry}
+        part = checker.part(f"{where}.regularisers.{i}", "regularisers", entry, extra)
+        settings = checker.settings(f"{where}.regularisers.{i}", RegulariserSettings, extra)
+        built = construct(checker, f"{where}.regularisers.{i}", RegulariserSettings, settings) if settings else None
+        regularisers.append((part, built))
+    lists = {
+        key: [
+            checker.part(f"{where}.{key}.{i}", key, entry)
+            for i, entry in enumerate(_list(checker, f"{where}.{key}", table.get(key, [])))
+        ]
+        for key in ("annotate", "shaping", "filters", "modulation")
+    }
+    planned: dict[str, Any] = {
+        "name": where,
+        "settings": construct(checker, where, StageSettings, checker.settings(where, StageSettings, keys)),
+        "game": checker.part(f"{where}.game", "game", table.get("game")),
+        "opponents": {
+            int(seat): checker.chosen(f"{where}.opponents.{seat}", entry, baselines(), "scripted")
+            for seat, entry in opponents.items()
+            if seat.isdecimal()
+        },
+        "policy": checker.settings(f"{where}.policy", PolicySettings, policy),
+        "renderer": checker.chosen(f"{where}.policy.renderer", parts["renderer"], _renderers(), "coordinates"),
+        "context": checker.chosen(f"{where}.policy.context", parts["context"], _contexts(), "state_only"),
+        "parser": checker.chosen(f"{where}.policy.parser", parts["parser"], _parsers(), "bare"),
+        "teacher": None
+        if parts["teacher"] is None
+        else checker.chosen(f"{where}.policy.teacher", parts["teacher"], baselines(), "noisy_expert"),
+        "model": _plan_model(checker, f"{where}.model", table.get("model", {"name": "tiny"})),
+        "generation": checker.chosen(
+            f"{where}.generation", table.get("generation"), {"transformers": Transformers}, "transformers"
+        ),
+        "sampler": checker.part(f"{where}.sampler", "sampler", _named(table, "sampler", "grouped")),
+        **lists,
+        "credit": checker.part(f"{where}.credit", "credit", table["credit"]) if "credit" in table else None,
+        "selection": checker.part(f"{where}.selection", "selection", _named(table, "selection", "all_episodes")),
+        "aggregation": checker.part(f"{where}.aggregation", "aggregation", _named(table, "aggregation", "token_mean")),
+        "loss": checker.part(f"{where}.loss", "loss", table.get("loss")),
+        "regularisers": regularisers,
+        "optimizer": checker.chosen(f"{where}.optimizer", table.get("optimizer"), {"adamw": AdamW}, "adamw"),
+        "evaluation": checker.chosen(
+            f"{where}.evaluation", table.get("evaluation"), {"settings": EvaluationSettings}, "settings"
+        ),
+    }
+    if len(checker.errors) > before:
+        return None
+    found = StagePlan(**planned)
+    check_values(checker, where, found)
+    return found
+
+
+def _named(table: Mapping[str, Any], section: str, default: str) -> Any:
+    """A section that need not say its name."""
+    found = table.get(section, {})
+    return {"name": default, **found} if isinstance(found, Mapping) else found
+
+
+def _table(checker: Checker, where: str, value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    checker.errors.append(f"{where} is a table of settings; found {value!r}.")
+    return {}
+
+
+def _list(checker: Checker, where: str, value: Any) -> list[Mapping[str, Any]]:
+    if isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value):
+        return value
+    checker.errors.append(f"{where} is an array of tables, as in [[stage.{where.partition('.')[2]}]]; found {value!r}.")
+    return []
+
+
+def _plan_model(checker: Checker, where: str, table: Any) -> Part | None:
+    from lapwing.models.pretrained import pretrained_model
+    from lapwing.models.tiny import tiny_model
+
+    table = {"name": table} if isinstance(table, str) else _table(checker, where, table)
+    name = table.get("name", "tiny")
+    if not isinstance(name, str):
+        checker.errors.append(f"{where} needs a name, as in {{ name = 'tiny' }}; found {name!r}.")
+        return None
+    make = tiny_model if name == "tiny" else pretrained_model
+    rest = {key: value for key, value in table.items() if key != "name"}
+    if make is pretrained_model:
+        rest["path"] = name
+        if not re.fullmatch(r"[\w-][\w.-]{0,95}/[\w.-]{1,96}", name) and not _is_folder(name):
+            checker.errors.append(
+                f"{where}: '{name}' is neither 'tiny', nor an existing folder, nor a hub id such as 'org/model'."
+            )
+            return None
+    settings = checker.settings(where, make, rest)
+    settings.pop("path", None)
+    return Part(name, make, settings)
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:  # a name that is too long
+        return False
+
+
+def game_plan(game: str, overrides: Sequence[str] = ()) -> "StagePlan":
+    """A plan for playing a game without any model: its game section and opponents are what matters.
+
+    Args:
+      game: its name.
+      overrides: `key=value` settings of the game.
+
+    Raises:
+      UserError: there is no such game or setting.
+    """
+    stage: dict[str, Any] = {"name": "main", "game": {"name": game}, "loss": {"name": "negative_log_likelihood"}}
+    recipe = Recipe(game, 0, (stage,))
+    with_overrides(recipe, [text if text.startswith(("game.", "opponents.")) else f"game.{text}" for text in overrides])
+    checker = Checker(())
+    part = checker.part("game", "game", stage["game"])
+    if part is not None and not checker.errors:
+        found = construct(checker, "game", part.make, part.settings)
+        if found is not None:
+            stage.setdefault("opponents", {str(seat): {"name": "scripted"} for seat in range(1, found.num_players)})
+    if checker.errors:
+        raise UserError(" ".join(checker.errors))
+    return plan(recipe)[-1]
+
+
+def resolved(recipe: Recipe, plans: Sequence[StagePlan]) -> dict[str, Any]:
+    """The recipe with every default filled in, as `recipe.toml` of a run holds it."""
+    return {"name": recipe.name, "seed": recipe.seed, "stage": [stage.to_dict() for stage in plans]}

@@ -1,0 +1,123 @@
+"""A stage whose settings are checked and complete, before any model is built."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lapwing.build.schema import Part, lists
+from lapwing.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class RegulariserSettings:
+    """Settings of a regulariser besides its own: coefficient over the course of the stage."""
+
+    coefficient: float
+    final_coefficient: float | None = None
+    until: float = 1.0
+    over: str = "selected"
+
+    def __post_init__(self) -> None:
+        if self.over not in ("played", "selected"):
+            raise UserError(f"over is 'played' or 'selected', not '{self.over}'.")
+        if not 0.0 < self.until <= 1.0:
+            raise UserError(f"until is a share of the stage in (0, 1], not {self.until}.")
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """Settings of the language agent besides its parts."""
+
+    invalid: str = "default"
+    format_penalty: float = 1.0
+    default_action: str | None = None
+    retries: int = 1
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Settings of a stage besides its sections."""
+
+    iterations: int = 100
+    checkpoint_every: int = 50
+
+    def __post_init__(self) -> None:
+        if self.iterations < 0:
+            raise UserError(f"iterations is at least 0, not {self.iterations}.")
+        if self.checkpoint_every < 1:
+            raise UserError(f"checkpoint_every is at least 1, not {self.checkpoint_every}.")
+
+
+@dataclass
+class StagePlan:
+    """A stage whose settings are checked and complete, before any model is built."""
+
+    name: str
+    settings: StageSettings
+    game: Part
+    opponents: dict[int, Part]
+    policy: dict[str, Any]
+    renderer: Part
+    context: Part
+    parser: Part
+    teacher: Part | None
+    model: Part
+    generation: Part
+    sampler: Part
+    annotate: list[Part]
+    shaping: list[Part]
+    filters: list[Part]
+    credit: Part | None
+    modulation: list[Part]
+    selection: Part
+    aggregation: Part
+    loss: Part
+    regularisers: list[tuple[Part, RegulariserSettings]]
+    optimizer: Part
+    evaluation: Part
+
+    def to_dict(self) -> dict[str, Any]:
+        """The stage as a table of a resolved recipe: training it again repeats the run."""
+
+        def table(part: Part, **further: Any) -> dict[str, Any]:
+            return lists({"name": part.name, **part.settings, **further})
+
+        resolved: dict[str, Any] = {
+            "name": self.name,
+            **dataclasses.asdict(self.settings),
+            "game": table(self.game),
+            "opponents": {str(seat): table(part) for seat, part in self.opponents.items()},
+            "policy": {
+                **lists(self.policy),
+                "renderer": table(self.renderer),
+                "context": table(self.context),
+                "parser": table(self.parser),
+                **({"teacher": table(self.teacher)} if self.teacher else {}),
+            },
+            "model": table(self.model),
+            "generation": table(self.generation),
+            "sampler": table(self.sampler),
+            "annotate": [table(part) for part in self.annotate],
+            "shaping": [table(part) for part in self.shaping],
+            "filters": [table(part) for part in self.filters],
+            **({"credit": table(self.credit)} if self.credit else {}),
+            "modulation": [table(part) for part in self.modulation],
+            "selection": table(self.selection),
+            "aggregation": table(self.aggregation),
+            "loss": table(self.loss),
+            "regularisers": [table(part, **dataclasses.asdict(extra)) for part, extra in self.regularisers],
+            "optimizer": table(self.optimizer),
+            "evaluation": {k: v for k, v in table(self.evaluation).items() if k != "name"},
+        }
+        return {key: value for key, value in resolved.items() if value not in ({}, [])}
+
+
+def invalid_settings(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule for invalid replies, from the settings of a policy."""
+    return {
+        "rule": policy["invalid"],
+        "penalty": policy["format_penalty"],
+        "default_action": policy["default_action"],
+        "retries": policy["retries"],
+    }
