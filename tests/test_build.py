@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import inspect
 import math
-import tomllib
 
 import pytest
 import tomli_w

@@ -1,4 +1,4 @@
-"""Documentation that cannot rot: docstrings, registered metrics, code and commands that run, links that lead somewhere."""
+"""Documentation that cannot rot: docstrings, registered metrics, code and commands that run, links that lead on."""
 
 import ast
 import json

@@ -8,8 +8,8 @@ from lapwing.core import rng
 from lapwing.games.frozen_lake import FrozenLake
 
 
-# Fails when the sign of the loss is turned, when the group baseline is left out of `grpo`, or when the selection draws
-# the episodes that carry no signal.
+# Fails when the sign of the loss is turned, or when play does not put the game's reward into what is trained on. It
+# does not fail without the group baseline: two arms are learnt all the same, only the tests of `grpo` notice.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bandit_tiny", "bandit_tiny_all", "bandit_tiny_uniform"])
 def test_the_bandit_finds_the_best_arm(name, tmp_path):
@@ -24,7 +24,8 @@ def test_the_bandit_finds_the_best_arm(name, tmp_path):
     assert actions.count("b") >= 180
 
 
-# Fails when the learner's weights do not reach the generator, and when the terminal reward is not credited back.
+# Fails when the generator goes on with distributions of old weights (`Stage.load` without `forget`), when the sign of
+# the loss is turned, or when play loses the reward.
 @pytest.mark.slow
 def test_the_fixed_lake_is_crossed(tmp_path):
     run = lapwing.train("frozen_lake_fixed_tiny", run=tmp_path / "run", overrides=["evaluation.episodes=300"], seed=0)
@@ -56,6 +57,7 @@ def test_no_map_nor_its_mirror_image_is_in_two_splits(size):
             assert other == split or not mirrored & more
 
 
+# Fails when `make_stage` draws from another split.
 def test_a_stage_trains_on_train_maps_and_is_evaluated_on_the_others(small):
     from lapwing import build
     from lapwing.evaluation.evaluate import evaluation_matches

@@ -166,6 +166,7 @@ def test_a_broken_cache_is_made_anew(train, tmp_path, monkeypatch, what_counts):
     assert what_counts(again) == what_counts(first)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(train):
     weights = [
         (train(f"seed-{seed}", seed=seed) / "checkpoints" / "2" / "model" / "model.safetensors").read_bytes()

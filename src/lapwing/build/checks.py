@@ -33,7 +33,7 @@ def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
     for part in (stage.renderer, stage.context, stage.parser, stage.teacher, stage.optimizer, stage.evaluation):
         if part is not None:
             construct(checker, where, part.make, part.settings)
-    if len(checker.errors) == before:
+    if game is not None and len(checker.errors) == before:
         _check_play(checker, where, stage, game)
     _check_budgets(checker, where, stage.generation.settings)
     for part in (stage.loss, *(part for part, _ in stage.regularisers)):
