@@ -36,6 +36,8 @@ def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
     if game is not None and len(checker.errors) == before:
         _check_play(checker, where, stage, game)
     _check_budgets(checker, where, stage.generation.settings)
+    if stage.model.make is tiny_model and game is not None and len(checker.errors) == before:
+        _check_reply_fits(checker, where, stage, game)
     for part in (stage.loss, *(part for part, _ in stage.regularisers)):
         needs = tensors_of(part)
         if "advantage" in needs and stage.credit is None:
@@ -50,6 +52,18 @@ def _check_seats(checker: Checker, where: str, stage: StagePlan, game: Game) -> 
         expected = ", ".join(map(str, sorted(seats))) or "none"
         checker.errors.append(
             f"{where}.opponents: the game needs opponents for these seats: {expected}; found {sorted(stage.opponents)}."
+        )
+
+
+def _check_reply_fits(checker: Checker, where: str, stage: StagePlan, game: Game) -> None:
+    """The tiny model has one token a word; a reply that cannot be finished would never be valid."""
+    parser = stage.parser.make(**stage.parser.settings)
+    legal = game.legal(game.initial(rng.generator("probe")), 0) or ()
+    longest = max((parser.compose(action) for action in legal), key=lambda text: len(text.split()), default="")
+    needed, budget = len(longest.split()), stage.generation.settings["max_tokens"]
+    if needed > budget:
+        checker.errors.append(
+            f"{where}.generation: max_tokens is {budget}, but the reply '{longest}' needs {needed} tokens."
         )
 
 
