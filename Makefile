@@ -27,6 +27,7 @@ check: .venv/development
 	$(BIN)/ruff check -q .
 	$(BIN)/lint-imports --no-logo > .venv/imports.log || (cat .venv/imports.log; exit 1)
 	$(BIN)/pyright --warnings
+	$(BIN)/python docs/build.py --check
 	$(BIN)/python -m pytest -m "not slow"
 
 test: check
@@ -44,8 +45,9 @@ bench-long: .venv/runtime
 scale: .venv/runtime
 	$(BIN)/python benchmarks/scale.py --folder runs/scale
 
+# Kill and resume a run under 50 seeds.
 soak: .venv/development
-	$(BIN)/python -m pytest -m slow --count-all
+	LAPWING_SOAK_SEEDS=50 $(BIN)/python -m pytest -m slow tests/faults
 
 docs: .venv/development
 	$(BIN)/python docs/build.py

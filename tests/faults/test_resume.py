@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import shutil
+import os
 import signal
 import subprocess
 import sys
@@ -56,8 +57,9 @@ def copied(small_run, tmp_path):
 
 # All tests here fail when a resume leaves out the optimiser's moments, the learner's version or the totals, or when the
 # metrics of iterations that are played again are not cut; those of cut checkpoints when hashes are not compared.
+# `make soak` sets more seeds.
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("LAPWING_SOAK_SEEDS", "3"))))
 def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
     seed, tmp_path, small, small_run, what_counts, monkeypatch
 ):

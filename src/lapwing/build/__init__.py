@@ -19,7 +19,15 @@ from lapwing.build.make import (
     make_workshop,
 )
 from lapwing.build.planning import baselines, game_plan, plan, resolved
-from lapwing.build.recipe import as_recipe, Recipe, checked_seed, model_recipe, read_recipe, recipe_names, with_overrides
+from lapwing.build.recipe import (
+    Recipe,
+    as_recipe,
+    checked_seed,
+    model_recipe,
+    read_recipe,
+    recipe_names,
+    with_overrides,
+)
 from lapwing.build.schema import Part, parameters_of
 from lapwing.build.stage_plan import StagePlan
 

@@ -107,17 +107,17 @@ def _extend(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     return {**base, **data, "stage": stages}
 
 
+def _same_part(main: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    return own.get("name", main.get("name")) == main.get("name")
+
+
 def merged(main: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A table with another's keys over it, key by key; a part with another `name` replaces the old one whole."""
     result = dict(main)
     for key, value in own.items():
         inner = result.get(key)
-        if isinstance(value, Mapping) and isinstance(inner, Mapping) and value.get("name", inner.get("name")) == inner.get(
-            "name"
-        ):
-            result[key] = merged(inner, value)
-        else:
-            result[key] = value
+        both = isinstance(value, Mapping) and isinstance(inner, Mapping)
+        result[key] = merged(inner, value) if both and _same_part(inner, value) else value
     return result
 
 
