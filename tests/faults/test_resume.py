@@ -2,8 +2,8 @@
 
 import json
 import multiprocessing
-import shutil
 import os
+import shutil
 import signal
 import subprocess
 import sys

@@ -115,7 +115,7 @@ def merged(main: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A table with another's keys over it, key by key; a part with another `name` replaces the old one whole."""
     result = dict(main)
     for key, value in own.items():
-        inner = result.get(key)
+        inner: Any = result.get(key)
         both = isinstance(value, Mapping) and isinstance(inner, Mapping)
         result[key] = merged(inner, value) if both and _same_part(inner, value) else value
     return result
