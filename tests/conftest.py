@@ -21,7 +21,7 @@ def tokenizer() -> Any:
     game = FrozenLake(map_name="4x4")
     view = game.view(game.initial(None), 0)  # type: ignore[arg-type]
     words = Grid(instructions=True).words(view) | Tags(think=True, plan=True).words(ACTIONS)
-    return tiny_tokenizer(words | {"arms", "a", "b", "c", "hm", "stop", "!"})
+    return tiny_tokenizer(words | {"arms", "a", "b", "c", "hm", "stop", "!", "board", "A", "E", "T", "_"})
 
 
 @pytest.fixture(scope="session")

@@ -289,7 +289,6 @@ WRONG = {
     "a transfer to no lake": ("evaluation.transfer=[{size=1}]", ["transfer.0", "2 to 64 cells"]),
     "a transfer with a typo": ("evaluation.transfer=[{sizes=5}]", ["transfer.0", "did you mean size?"]),
     "a transfer of no steps": ("evaluation.transfer=[{size=5, max_steps=0}]", ["transfer.0", "at least 1"]),
-    "a regulariser that acts nowhere": ("regularisers.0.over=nothing", ["'played' or 'selected'", "nothing"]),
     # Combinations.
     "a column that nobody makes": ("regularisers=[{name='kl_k3', coefficient=0.1}]", ["kl_k3", "reference_logprob"]),
     "an opponent too many": ("opponents={1={name='random'}}", ["opponents", "none", "[1]"]),

@@ -1,6 +1,7 @@
 """The Python interface: train, resume, load, play and evaluate."""
 
 import datetime
+import hashlib
 import os
 import platform
 import subprocess
@@ -29,11 +30,13 @@ class Run:
       path: its folder.
       evaluation: the object of `evaluation.json`.
       transfer: evaluations of the same weights on further games, by label.
+      start_from: the run whose weights it began with, if any; its recipe alone does not repeat such a run.
     """
 
     path: Path
     evaluation: dict[str, Any]
     transfer: dict[str, dict[str, Any]]
+    start_from: str | None = None
 
     @property
     def model(self) -> Path:
@@ -294,6 +297,7 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
         result = _evaluate(main, {"trained": agent}, episodes=settings["development_episodes"], split="development")[
             "policies"
         ]["trained"]
+        agent.generator.forget()
         found = {"success": "success", "score": "score", "return": "return", "valid": "valid"}
         return {f"evaluation/{name}": result[key]["mean"] for name, key in found.items() if result[key] is not None}
 
@@ -312,13 +316,25 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
 def _warm_start_cache(plans: Sequence[build.StagePlan], shop: build.Workshop) -> Path | None:
     """Where the weights after the warm start are kept: a name by the content of all that they depend on."""
     import torch
+    import transformers
 
     if len(plans) == 1:
         return None
     root = os.environ.get("LAPWING_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lapwing"
     described = [plan.to_dict() for plan in plans[:-1]]
-    depends = [described, shop.seed, torch.__version__, torch.get_num_threads(), platform.machine(), _code_hash()]
+    versions = [torch.__version__, transformers.__version__, torch.get_num_threads(), platform.machine(), _code_hash()]
+    depends = [described, _digest(shop), shop.seed, versions]
     return Path(root) / "warm_starts" / content_hash(depends)
+
+
+def _digest(shop: build.Workshop) -> str:
+    """A hash of the first weights, the vocabulary and the chat template."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(shop.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().contiguous().cpu().numpy().tobytes())
+    digest.update(content_hash([shop.tokenizer.get_vocab(), shop.tokenizer.chat_template]).encode())
+    return digest.hexdigest()
 
 
 def _code_hash() -> str:
@@ -370,7 +386,7 @@ def _read_run(folder: RunFolder) -> Run:
     transfer = {
         path.stem.removeprefix("evaluation_"): read_json(path) for path in sorted(folder.path.glob("evaluation_*.json"))
     }
-    return Run(folder.path, read_json(folder.evaluation), transfer)
+    return Run(folder.path, read_json(folder.evaluation), transfer, folder.read_manifest().get("start_from"))
 
 
 def _last_model(run: Path) -> Path:

@@ -201,7 +201,7 @@ def main() -> Any:
         signal.signal(signal.SIGTERM, before)
 
 
-_STOPPED = "lapwing: stopped. What a run had learnt is saved; continue with: lapwing resume RUN\n"
+_STOPPED = "lapwing: stopped. A run keeps all that it had saved; continue it with: lapwing resume RUN\n"
 
 
 def _terminated(number: int, _: object) -> None:

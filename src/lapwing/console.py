@@ -131,7 +131,8 @@ def show_result(run: Any) -> None:
     _say()
     _say(f"report:  {run.path / 'report.html'}")
     _say(f"model:   {run.model}")
-    _say(f"repeat:  lapwing train {run.path / 'recipe.toml'}")
+    origin = f" --from {run.start_from}" if run.start_from else ""
+    _say(f"repeat:  lapwing train {run.path / 'recipe.toml'}{origin}")
 
 
 def show_evaluation(result: dict[str, Any], *, with_verdict: bool = True) -> None:

@@ -94,13 +94,13 @@ def ids(page):
     return str(page.relative_to(ROOT))
 
 
-# A block marked `python` is run, all of a page in one namespace that holds RUN_FOLDER, a folder for a run. One that is
+# A block marked `python` is run, all of a page in one namespace, in an empty folder. One that is
 # only to be read is marked `py`.
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=ids)
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    namespace = {"__name__": "page", "RUN_FOLDER": tmp_path / "run"}
+    namespace = {"__name__": "page"}
     for number, text in enumerate(blocks(page, "python"), 1):
         exec(compile(text, f"{page.name}, block {number}", "exec"), namespace)
 

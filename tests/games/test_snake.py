@@ -275,3 +275,13 @@ def test_reference_levels(name, games, apples, episode_return, spreads):
         totals.append((eaten, total))
     for mean, expected, spread in zip(np.mean(totals, axis=0), (apples, episode_return), spreads, strict=True):
         assert abs(mean - expected) < 4 * spread * math.sqrt(1 / games + 1 / 2000)
+
+
+@pytest.mark.parametrize("num_snakes", [1, 2])
+def test_the_score_counts_the_apples_of_the_first_snake(num_snakes):
+    # Fails when the named part is not the one that a round reports: every score would be 0.
+    game = Snake(width=5, height=5, num_snakes=num_snakes)
+    others = (((4, 4),),) if num_snakes == 2 else ()
+    state = SnakeState(bodies=(((1, 1),), *others), apples=((1, 2),))
+    moves = {player: "up" if player == 0 else "left" for player in game.players(state)}
+    assert game.step(state, moves, np.random.default_rng(0)).parts[game.score_part] == 1.0

@@ -12,7 +12,7 @@ from lapwing.games.bandit import Bandit
 from lapwing.games.frozen_lake import FrozenLake
 from lapwing.games.snake import Snake
 from lapwing.policies.agent import InvalidRule
-from lapwing.policies.baselines import LegalRandom, Optimal, Scripted, _Baseline
+from lapwing.policies.baselines import Heuristic, LegalRandom, Optimal, Scripted, _Baseline
 from lapwing.policies.contexts import LastK, Transcript
 from lapwing.rollout.play import initial_state, play
 
@@ -167,7 +167,7 @@ def test_a_cut_ends_two_players_at_once(make_match):
 
 def test_a_snake_plays_against_a_scripted_opponent(make_match):
     game = Snake(width=4, height=4, num_snakes=2)
-    matches = [make_match(game=game, group=number, max_steps=20) for number in range(20)]
+    matches = [make_match(game=game, group=number, max_steps=20, share_chance=False) for number in range(20)]
     policies = {0: LegalRandom(), 1: Scripted()}
     episodes = play(matches, policies)
     assert [episode.match for episode in episodes] == matches
@@ -178,6 +178,18 @@ def test_a_snake_plays_against_a_scripted_opponent(make_match):
         [step.view for step in episode.steps] for episode in episodes
     ]
     assert any(episode.steps[-1].domain_reward == -1.0 for episode in both)
+
+
+def test_members_that_share_their_chance_meet_the_same_opponent(make_match):
+    # Fails when the opponent's stream depends on the member (ms_grpo §3.3; §3.6, test 6).
+    game = Snake(width=5, height=5, num_snakes=2)
+    courses = {}
+    for share in (True, False):
+        group = [make_match(game=game, member=member, max_steps=20, share_chance=share) for member in range(6)]
+        episodes = play(group, {0: Heuristic(), 1: Scripted()})
+        courses[share] = len({tuple(step.view for step in episode.steps) for episode in episodes})
+    assert courses[True] == 1
+    assert courses[False] > 3
 
 
 def test_other_matches_of_the_same_call_change_nothing(make_match):

@@ -218,12 +218,8 @@ def coupled(*, logprob, behavior_logprob, advantage, episode_of_token):
     return -torch.exp(total)[episode] * advantage
 
 
-@pytest.mark.parametrize(
-    ("bonus", "over"),
-    [(0.0, "selected"), (0.3, "selected"), (0.3, "played")],
-    ids=["loss alone", "with a weighted entropy bonus", "with an entropy bonus for all"],
-)
-def test_a_loss_that_couples_tokens_is_carried_through_micro_batches(make_model, make_match, bonus, over):
+@pytest.mark.parametrize("bonus", [0.0, 0.3], ids=["loss alone", "with an entropy bonus"])
+def test_a_loss_that_couples_tokens_is_carried_through_micro_batches(make_model, make_match, bonus):
     # Fails when a coupled loss is evaluated on one micro-batch at a time: an episode's steps are in several.
     played = make_model(seed=2)
     batch = make_batch(make_match, model=played)
@@ -245,10 +241,9 @@ def test_a_loss_that_couples_tokens_is_carried_through_micro_batches(make_model,
             entropy=True,
         )
         (scored,) = rows
-        share = w if over == "selected" else torch.full_like(w, 1 / len(w))
-        total = total - bonus * (share[torch.from_numpy(scored.index)] * scored.entropy).sum()
+        total = total - bonus * (w[torch.from_numpy(scored.index)] * scored.entropy).sum()
     expected = gradient_of(total, model)
-    regularisers = [Regulariser("entropy", entropy, ("token_entropy",), Schedule(bonus, bonus), over)]
+    regularisers = [Regulariser("entropy", entropy, ("token_entropy",), Schedule(bonus, bonus))]
     for sizes in ({}, {"row_tokens": 8, "batch_tokens": 8}):
         model = make_model(seed=2)
         gradient = gradient_of_update(
@@ -306,20 +301,18 @@ def test_the_learning_rate_falls_along_its_schedule(make_model, batch):
     assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
 
 
-@pytest.mark.parametrize("over", ["played", "selected"])
-def test_a_regulariser_is_added_with_its_coefficient_of_the_moment(make_model, batch, over):
-    # Fails when the coefficient stays at its start, or the two ways of weighing it are exchanged.
+def test_a_regulariser_is_added_with_its_coefficient_of_the_moment(make_model, batch):
+    # Fails when the coefficient stays at its start.
     advantage, weight = numbers(batch)
     weight[:7] = 0.0  # the first episode was not selected
     reference = -np.random.default_rng(5).uniform(1.0, 3.0, size=batch.num_tokens)
     batch = batch.with_columns(reference_logprob=reference)
-    kl = Regulariser("kl_k3", kl_k3, ("logprob", "reference_logprob"), Schedule(0.8, 0.0), over)
+    kl = Regulariser("kl_k3", kl_k3, ("logprob", "reference_logprob"), Schedule(0.8, 0.0))
     a, w, r = tensors(advantage, weight, reference)
     for progress, coefficient in ((0.0, 0.8), (0.75, 0.2), (1.0, 0.0)):
         model = make_model(seed=1)
         logprob = plain_logprob(model, batch)
-        share = w if over == "selected" else torch.full_like(w, 1 / len(w))
-        penalty = (share * kl_k3(logprob=logprob, reference_logprob=r)).sum()
+        penalty = (w * kl_k3(logprob=logprob, reference_logprob=r)).sum()
         total = -(w * a * logprob).sum() + coefficient * penalty
         expected = gradient_of(total, model)
         model = make_model(seed=1)
@@ -329,18 +322,13 @@ def test_a_regulariser_is_added_with_its_coefficient_of_the_moment(make_model, b
         assert metrics["update/loss"] == pytest.approx(float(total.detach()), rel=1e-5)
 
 
-def test_a_bonus_for_all_that_was_played_reaches_a_batch_without_signal(make_model, batch):
-    # Fails when steps without weight are left out before the regularisers are asked.
+def test_a_batch_without_signal_is_left_out_regularisers_and_all(make_model, batch):
     nothing = np.zeros(batch.num_tokens)
-    for over, skipped in (("played", 0.0), ("selected", 1.0)):
-        model = make_model(seed=1)
-        before = Scorer(model).score([batch.context(0)], [batch.token[:2]], want=("entropy",))["entropy"].sum()
-        bonus = Regulariser("entropy", entropy, ("token_entropy",), Schedule(1.0, 1.0), over)
-        assert make_learner(model, regularisers=[bonus]).update(batch, nothing, nothing)["update/skipped"] == skipped
-        after = Scorer(model).score([batch.context(0)], [batch.token[:2]], want=("entropy",))["entropy"].sum()
-        assert (after > before) == (not skipped)
-    with pytest.raises(UserError, match="'played' or 'selected'"):
-        Regulariser("entropy", entropy, ("token_entropy",), Schedule(1.0, 1.0), "all")
+    model = make_model(seed=1)
+    before = [parameter.clone() for parameter in model.parameters()]
+    bonus = Regulariser("entropy", entropy, ("token_entropy",), Schedule(1.0, 1.0))
+    assert make_learner(model, regularisers=[bonus]).update(batch, nothing, nothing)["update/skipped"] == 1.0
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("mergeable", [True, False])

@@ -42,6 +42,7 @@ def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
         needs = tensors_of(part)
         if "advantage" in needs and stage.credit is None:
             checker.errors.append(f"{where}: the loss '{part.name}' needs an advantage; add a credit section.")
+    _check_no_effect(checker, where, stage)
     _check_columns(checker, where, stage)
     _check_functions(checker, where, stage)
 
@@ -53,6 +54,19 @@ def _check_seats(checker: Checker, where: str, stage: StagePlan, game: Game) -> 
         checker.errors.append(
             f"{where}.opponents: the game needs opponents for these seats: {expected}; found {sorted(stage.opponents)}."
         )
+
+
+def _check_no_effect(checker: Checker, where: str, stage: StagePlan) -> None:
+    """Refuse settings that would change nothing."""
+    game = stage.game.settings
+    if game.get("split", "all") != "all":
+        checker.errors.append(
+            f"{where}.game: split is set by the engine, for training and for evaluation; leave it out."
+        )
+    if stage.name != "main" and stage.annotate:
+        checker.errors.append(f"{where}.annotate: only the main stage has reference weights; leave it out.")
+    if stage.name != "main" and stage.evaluation.settings["every"]:
+        checker.errors.append(f"{where}.evaluation: only the main stage is evaluated; leave it out.")
 
 
 def _check_reply_fits(checker: Checker, where: str, stage: StagePlan, game: Game) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from lapwing.build.schema import Part, bind, constant, tensors_of
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import rng
+from lapwing.core.errors import LapwingError
 from lapwing.core.protocols import Game, Policy
 from lapwing.core.types import Episode, Match
 
@@ -104,7 +105,10 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
             for_split(game, "train"), seed=rng.fold(0, stage.name, shop.seed), **stage.sampler.settings
         ),
         collector=LocalCollector(
-            agent, opponents=make_opponents(stage), invalid=InvalidRule(**invalid_settings(stage.policy))
+            agent,
+            opponents=make_opponents(stage),
+            invalid=InvalidRule(**invalid_settings(stage.policy)),
+            deadline_seconds=stage.settings.deadline_seconds,
         ),
         policy=agent,
         credit=no_credit if stage.credit is None else bind(stage.credit),
@@ -143,7 +147,6 @@ def _make_learner(stage: StagePlan, shop: Workshop) -> Any:
                     extra.coefficient if extra.final_coefficient is None else extra.final_coefficient,
                     until=extra.until,
                 ),
-                over=extra.over,
             )
             for part, extra in stage.regularisers
         ],
@@ -169,6 +172,16 @@ def make_play(stage: StagePlan) -> Callable[[Policy, list[Match]], list[Episode]
     return play
 
 
+def _is_enumerable(game: Game) -> bool:
+    from lapwing.tabular.enumerate import enumerate_game
+
+    try:
+        enumerate_game(game, [game.initial(rng.generator("enumerable"))])
+    except LapwingError:  # too large, or open-ended
+        return False
+    return True
+
+
 def make_baselines(stage: StagePlan) -> dict[str, Policy]:
     """The baselines that the stage's game supports: random always, heuristic and optimal where there are such."""
     from lapwing.games.game import has_exact_outcomes
@@ -178,6 +191,6 @@ def make_baselines(stage: StagePlan) -> dict[str, Policy]:
     policies: dict[str, Policy] = {"random": found.Random()}
     if callable(getattr(game, "heuristic", None)):
         policies["heuristic"] = found.Heuristic()
-    if has_exact_outcomes(game) and game.num_players == 1:
+    if has_exact_outcomes(game) and game.num_players == 1 and _is_enumerable(game):
         policies["optimal"] = found.Optimal()
     return policies

@@ -33,7 +33,7 @@ SECTIONS = (
 )
 
 
-STAGE_KEYS = {"name", "iterations", "checkpoint_every"}
+STAGE_KEYS = {"name", "iterations", "checkpoint_every", "deadline_seconds"}
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,8 @@ class RegulariserSettings:
     coefficient: float
     final_coefficient: float | None = None
     until: float = 1.0
-    over: str = "selected"
 
     def __post_init__(self) -> None:
-        if self.over not in ("played", "selected"):
-            raise UserError(f"over is 'played' or 'selected', not '{self.over}'.")
         if not 0.0 < self.until <= 1.0:
             raise UserError(f"until is a share of the stage in (0, 1], not {self.until}.")
 
@@ -37,14 +34,17 @@ class PolicySettings:
 
 @dataclass(frozen=True)
 class StageSettings:
-    """Settings of a stage besides its sections."""
+    """Settings of a stage besides its sections; matches that run for more than the deadline are given up."""
 
     iterations: int = 100
     checkpoint_every: int = 50
+    deadline_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.iterations < 0:
             raise UserError(f"iterations is at least 0, not {self.iterations}.")
+        if self.deadline_seconds is not None and not self.deadline_seconds > 0:
+            raise UserError(f"deadline_seconds is above 0, not {self.deadline_seconds}; leave it out to wait.")
         if self.checkpoint_every < 1:
             raise UserError(f"checkpoint_every is at least 1, not {self.checkpoint_every}.")
 
@@ -85,7 +85,7 @@ class StagePlan:
 
         resolved: dict[str, Any] = {
             "name": self.name,
-            **dataclasses.asdict(self.settings),
+            **lists(dataclasses.asdict(self.settings)),
             "game": table(self.game),
             "opponents": {str(seat): table(part) for seat, part in self.opponents.items()},
             "policy": {

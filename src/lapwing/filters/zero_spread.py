@@ -14,7 +14,8 @@ def zero_spread(batch: EpisodeBatch) -> np.ndarray:
 
         keep_i = max_g R > min_g R
 
-    A group of one has no spread and is left out. The comparison is exact. Such groups have advantage 0 under every
+    A group of one has no spread and is left out. Differences below 1e-10 (relative above
+    1) are rounding and no spread. Such groups have advantage 0 under every
     group-relative method, but would count in the denominator of an aggregation and pay regularisers.
 
     Reference: Yu et al. 2025, "DAPO: An Open-Source LLM Reinforcement Learning System at Scale", section 3.2 (the

@@ -96,7 +96,6 @@ class Snake:
 
     restorable: ClassVar[bool] = True
     has_success: ClassVar[bool] = False
-    score_part: ClassVar[str] = "apples"
 
     def __post_init__(self) -> None:
         if not (2 <= self.width <= 64 and 2 <= self.height <= 64):
@@ -218,6 +217,11 @@ class Snake:
 
     def _is_deadly(self, cell: Cell, bodies: Iterable[Body]) -> bool:
         return not self._is_on_board(cell) or any(cell in body for body in bodies)
+
+    @property
+    def score_part(self) -> str:
+        """The part of the reward whose sum is the score: apples of the first snake."""
+        return self._part("apples", 0)
 
     def _part(self, name: str, player: int) -> str:
         return name if self.num_snakes == 1 else f"{name}_{player}"

@@ -177,7 +177,15 @@ class Agent:
 
     def _encode(self, messages: list[Message]) -> np.ndarray:
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False), dtype=np.int32)
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        unknown = self.tokenizer.unk_token_id
+        if unknown is not None and unknown in ids:
+            missing = sorted({word for word in text.split() if self.tokenizer.convert_tokens_to_ids(word) == unknown})
+            raise UserError(
+                f"The model's vocabulary lacks the words {', '.join(missing) or 'of this text'}; "
+                "it was made for another game, size or renderer."
+            )
+        return np.array(ids, dtype=np.int32)
 
     def _added(self, view: View, memory: _AgentMemory) -> np.ndarray:
         """The tokens between the end of the last reply and the next one, read off the chat template."""
@@ -233,7 +241,9 @@ class Agent:
         if text is None:
             if len(self._texts) > _CACHE_SIZE:
                 self._texts.clear()
-            text = self._texts[key] = self.tokenizer.decode(token, skip_special_tokens=True)
+            # Only the end token is no part of the text: any other special token makes a reply what it is, invalid.
+            ends = len(token) and token[-1] == self.tokenizer.eos_token_id
+            text = self._texts[key] = self.tokenizer.decode(token[:-1] if ends else token)
         return text
 
     def _parse(self, text: str, legal: Any) -> Action | Invalid:

@@ -42,23 +42,16 @@ class _Baseline:
         return [(plain_decision(self.choose(ask)), None) for ask in asks]
 
 
-class LegalRandom(_Baseline):
-    """Every legal action with the same probability."""
+class Random(_Baseline):
+    """Every legal action with the same probability, those that lose at once included."""
 
     def choose(self, ask: Ask) -> Action:
         """One legal action."""
         return _pick(_legal(ask), ask.key)
 
 
-class Random(_Baseline):
-    """Every action with the same probability, those that would end the game at once included.
-
-    A game lists only actions that it accepts, so this is the uniform policy over `legal`.
-    """
-
-    def choose(self, ask: Ask) -> Action:
-        """One action."""
-        return _pick(_legal(ask), ask.key)
+class LegalRandom(Random):
+    """`Random` under its other name: a random policy never plays what a game does not accept."""
 
 
 class Heuristic(_Baseline):

@@ -12,8 +12,9 @@ from lapwing.rollout.play import initial_state, play
 class LocalCollector:
     """Plays in this process, all matches in lockstep.
 
-    Where a game's states can be enumerated and the policy reads only the current state, all prompts that a match
-    may reach are announced to the generator before play, so that they are computed together. This changes no result.
+    Where a game's states can be enumerated and the policy reads only the current state, the prompts that a match
+    may reach, breadth first and up to a bound, are
+    announced to the generator before play, so that they are computed together. This changes no result.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class LocalCollector:
           opponents: the policies of the other seats.
           invalid: what happens to invalid replies.
           deadline_seconds: matches that still run after this time are given up; None waits.
-          lookahead_states: announce the reachable states of a start that has at most this many; 0 never does.
+          lookahead_states: how many reachable states of a start are announced; 0 for none.
         """
         self.policy = policy
         self.policies: dict[int, Policy] = {0: policy, **(opponents or {})}

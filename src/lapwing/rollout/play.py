@@ -51,14 +51,18 @@ class _Live:
 
     __slots__ = ("chance", "game", "match", "seats", "state", "steps", "terminated")
 
-    def __init__(self, match: Match) -> None:
+    def __init__(self, match: Match, learners: Sequence[int]) -> None:
         self.match = match
         self.game = match.game
         address = (match.seed, match.split, match.iteration, match.group)
         self.state = initial_state(match)
-        self.chance = ("chance", *address, "shared" if match.share_chance else match.member)
-        reply = rng.fold(0, "reply", *address, match.member)
-        self.seats = [_Seat(rng.fold(reply, seat)) for seat in range(match.game.num_players)]
+        # To a learner its opponents are part of the chance that a group may share.
+        others = "shared" if match.share_chance else match.member
+        self.chance = ("chance", *address, others)
+        self.seats = [
+            _Seat(rng.fold(0, "reply", *address, match.member if seat in learners else others, seat))
+            for seat in range(match.game.num_players)
+        ]
         self.steps = 0
         self.terminated = False
 
@@ -87,7 +91,7 @@ def play(
       Episodes in the order of the matches, for each match in the order of `learners`.
     """
     started = time.monotonic()
-    everything = [_Live(match) for match in matches]
+    everything = [_Live(match, learners) for match in matches]
     live = everything
     while live:
         if deadline_seconds is not None and time.monotonic() - started > deadline_seconds:
@@ -171,7 +175,7 @@ def _advance(one: _Live) -> bool:
     if any(seat.forfeited for seat in one.seats):
         one.terminated = True
         for seat in one.seats:
-            seat.success = None if not seat.forfeited else False
+            seat.success = False if seat.forfeited else None
         return True
     players = one.game.players(one.state)
     if any(one.seats[player].chosen is None for player in players):
@@ -198,7 +202,8 @@ def _credit(one: _Live, seat: _Seat, number: int, transition: Transition) -> Non
     step.domain_reward += reward
     step.next_view_key = _view_key(one.game.view(transition.state, number))
     if transition.parts:
-        step.parts = {**step.parts, **transition.parts}
+        added = {name: step.parts.get(name, 0.0) + value for name, value in transition.parts.items()}
+        step.parts = {**step.parts, **added}
     if transition.success is not None:
         seat.success = transition.success.get(number)
     if transition.outcome is not None:
@@ -213,7 +218,8 @@ def _episode(one: _Live, number: int, policy: Policy) -> Episode:
     if not one.terminated and prompt is not None:
         final_context = prompt(final_view, seat.memory).token
     success = seat.success
-    if success is None and getattr(one.game, "has_success", False):
+    was_forfeited = any(other.forfeited for other in one.seats if other is not seat)
+    if success is None and getattr(one.game, "has_success", False) and not was_forfeited:
         success = False  # a game that can be won was not
     return Episode(
         match=one.match,

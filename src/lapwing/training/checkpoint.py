@@ -84,13 +84,17 @@ def _digest(path: Path) -> str:
 
 def checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run that are whole, oldest first."""
+    return [path for path in _by_age(run) if is_whole(path)]
+
+
+def _by_age(run: Path) -> list[Path]:
     found = [path for path in (run / "checkpoints").glob("*") if path.name.isdigit()]
-    return [path for path in sorted(found, key=lambda path: int(path.name)) if is_whole(path)]
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def prune(run: Path, keep: int) -> None:
-    """Delete old checkpoints but the first (the untrained model) and the newest `keep`."""
-    for path in checkpoints(run)[1:-keep]:
+    """Delete old checkpoints but number 0 (the untrained model) and the newest `keep`."""
+    for path in [path for path in _by_age(run) if path.name != "0"][:-keep]:
         shutil.rmtree(path)
 
 

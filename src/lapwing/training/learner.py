@@ -42,26 +42,19 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Regulariser:
-    """A further term of the loss, with its own coefficient.
+    """A further term of the loss, weighted as the loss is, with its own coefficient.
 
     Attributes:
       name: of the loss.
       loss: keyword tensors [K] to one number per token.
       needs: the arguments that it takes.
       coefficient: over the course of the stage.
-      over: "selected", weighted as the loss is; or "played", the mean over all tokens played, which also reaches
-        episodes that are not trained on.
     """
 
     name: str
     loss: Loss
     needs: tuple[str, ...]
     coefficient: Schedule
-    over: str = "selected"
-
-    def __post_init__(self) -> None:
-        if self.over not in ("played", "selected"):
-            raise UserError(f"A regulariser acts over 'played' or 'selected' tokens, not '{self.over}'.")
 
 
 @dataclass(frozen=True)
@@ -189,9 +182,7 @@ class Learner:
         self.fault = ""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(progress)
-        everywhere = any(r.over == "played" and r.coefficient(progress) for r in self.regularisers)
-        counts = np.ones(batch.num_tokens, dtype=bool) if everywhere else weight != 0
-        steps = np.unique(batch.step_of_token[counts])
+        steps = np.unique(batch.step_of_token[weight != 0])
         totals = _Totals()
         if len(steps) == 0:
             return totals.metrics(self.learning_rate(progress), skipped=True)
@@ -199,9 +190,14 @@ class Learner:
         if updates > 1:
             batch = self._with_behavior(batch)
         for epoch in range(self.settings.epochs):
-            for part in self._minibatches(batch, steps, epoch):
-                tokens = _Tokens(batch, part, advantage, weight * self.settings.minibatches, fresh=updates == 1)
-                self._one_update(tokens, progress, totals)
+            parts = self._minibatches(batch, steps, epoch)
+            for part in parts:
+                # Each part stands for the whole batch, so that its weights count as often as there are parts.
+                self._one_update(
+                    _Tokens(batch, part, advantage, weight * len(parts), fresh=updates == 1), progress, totals
+                )
+                if self.fault:
+                    return totals.metrics(self.learning_rate(progress))
         return totals.metrics(self.learning_rate(progress))
 
     def _with_behavior(self, batch: EpisodeBatch) -> EpisodeBatch:
@@ -213,11 +209,11 @@ class Learner:
     def _minibatches(self, batch: EpisodeBatch, steps: np.ndarray, epoch: int) -> list[np.ndarray]:
         if self.settings.minibatches == 1:
             return [steps]
-        order = rng.generator("minibatches", self.seed, self.version, epoch).permutation(batch.num_episodes)
-        part_of = np.empty(batch.num_episodes, dtype=np.int64)
-        part_of[order] = np.arange(batch.num_episodes) % self.settings.minibatches
-        part_of_step = part_of[batch.episode_of_step[steps]]
-        parts = [steps[part_of_step == part] for part in range(self.settings.minibatches)]
+        episodes, episode_of = np.unique(batch.episode_of_step[steps], return_inverse=True)
+        order = rng.generator("minibatches", self.seed, self.version, epoch).permutation(len(episodes))
+        part_of = np.empty(len(episodes), dtype=np.int64)
+        part_of[order] = np.arange(len(episodes)) % self.settings.minibatches
+        parts = [steps[part_of[episode_of] == part] for part in range(self.settings.minibatches)]
         return [part for part in parts if len(part)]
 
     def _one_update(self, tokens: "_Tokens", progress: float, totals: "_Totals") -> None:
@@ -256,12 +252,9 @@ class Learner:
     def _loss(self, tokens: "_Tokens", scored: Scored, active: Sequence[tuple[Regulariser, float]]) -> torch.Tensor:
         given = tokens.arguments(scored)
         total = self.loss(**{name: given[name] for name in ("logprob", *self.loss_needs)})
-        total = (given["weight"] * total).sum()
         for regulariser, coefficient in active:
-            term = regulariser.loss(**{name: given[name] for name in regulariser.needs})
-            weight = given["weight"] if regulariser.over == "selected" else given["played_weight"]
-            total = total + coefficient * (weight * term).sum()
-        return total
+            total = total + coefficient * regulariser.loss(**{name: given[name] for name in regulariser.needs})
+        return (given["weight"] * total).sum()
 
     def _carry_through(
         self, tokens: "_Tokens", active: Sequence[tuple[Regulariser, float]], want_entropy: bool, totals: "_Totals"
@@ -329,7 +322,6 @@ class _Tokens:
         self._columns = {
             "advantage": advantage,
             "weight": weight,
-            "played_weight": np.full(len(weight), 1.0 / max(len(self.index), 1)),
             "sampler_logprob": batch.sampler_logprob,
             "behavior_logprob": batch.behavior_logprob,
             **({"reference_logprob": batch.extra["reference_logprob"]} if "reference_logprob" in batch.extra else {}),
@@ -390,8 +382,8 @@ class _Totals:
     def add(self, tokens: _Tokens, scored: Scored, loss: torch.Tensor) -> None:
         with torch.no_grad():
             given = tokens.arguments(scored)
-            # Every token played counts the same here, so that the figures do not depend on the selection.
-            weight = given["played_weight"]
+            # Every token that is trained on counts the same here, whatever its weight in the loss.
+            weight = torch.ones_like(given["weight"])
             log_ratio = scored.logprob - given["behavior_logprob"]
             gap = (given["sampler_logprob"] - given["behavior_logprob"]).abs()
             ratio = log_ratio.exp()

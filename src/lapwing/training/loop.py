@@ -7,7 +7,7 @@ import numpy as np
 
 from lapwing.core import rng
 from lapwing.core.batch import EpisodeBatch
-from lapwing.core.ragged import take_segments
+from lapwing.core.errors import LapwingError
 from lapwing.core.types import Episode, Group
 from lapwing.training.clock import Clock
 from lapwing.training.learner import Learner
@@ -24,18 +24,18 @@ def iterate(stage: Stage, learner: Learner, first: int, on_episodes: Callable[[l
         with clock("play"):
             matches = stage.sampler.draw(iteration)
             episodes = stage.collector.play(matches)
+        if not episodes:
+            raise LapwingError(f"No match of iteration {iteration} met its deadline; raise deadline_seconds.")
         with clock("credit"):
             accepted = [group for group in _groups(episodes) if stage.sampler.review(group)]
             played = EpisodeBatch.pack(episodes)
             for annotator in stage.annotators:
                 played = played.with_columns(**annotator.columns(played))
-            kept = np.flatnonzero(np.isin(played.group, [group.index for group in accepted]))
-            batch = played.select(kept)
+            batch = played.select(np.isin(played.group, [group.index for group in accepted]))
             for shape in stage.shaping:
                 batch = shape(batch)
             for keep in stage.filters:
-                keeps = keep(batch)
-                kept, batch = kept[keeps], batch.select(keeps)
+                batch = batch.select(keep(batch))
             advantage = stage.credit(batch)
             for modulate in stage.modulation:
                 advantage = modulate(batch, advantage)
@@ -43,13 +43,7 @@ def iterate(stage: Stage, learner: Learner, first: int, on_episodes: Callable[[l
             weight = stage.aggregation(batch, selection)
         with clock("update"):
             per_token = advantage if stage.credit_level == "token" else batch.spread(advantage)
-            # Dropped episodes carry no signal, but regularisers act on everything that was played.
-            metrics = learner.update(
-                played,
-                _among_played(per_token, played, kept),
-                _among_played(weight, played, kept),
-                progress=iteration / stage.iterations,
-            )
+            metrics = learner.update(batch, per_token, weight, progress=iteration / stage.iterations)
             stage.load(learner.version)
         on_episodes(episodes)
         yield {
@@ -62,15 +56,6 @@ def iterate(stage: Stage, learner: Learner, first: int, on_episodes: Callable[[l
             **clock.seconds,
             **({"fault": learner.fault} if learner.fault else {}),
         }
-
-
-def _among_played(per_token: np.ndarray, played: EpisodeBatch, kept: np.ndarray) -> np.ndarray:
-    """Numbers of the tokens of the kept episodes, put among all tokens played; 0 elsewhere."""
-    steps, _ = take_segments(played.step_splits, kept)
-    tokens, _ = take_segments(played.token_splits, steps)
-    spread = np.zeros(played.num_tokens)
-    spread[tokens] = per_token
-    return spread
 
 
 def _groups(episodes: list[Episode]) -> list[Group]:

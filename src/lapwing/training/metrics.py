@@ -30,7 +30,9 @@ METRICS: dict[str, Metric] = {
     "rollout/steps": Metric("steps", "decisions since the stage began"),
     "rollout/tokens": Metric("tokens", "reply tokens sampled since the stage began"),
     "selection/episodes": Metric("episodes", "episodes trained on in this iteration"),
-    "policy/entropy": Metric("nats", "mean entropy of the next-token distributions over all tokens of the update"),
+    "policy/entropy": Metric(
+        "nats", "mean entropy of the next-token distributions over the tokens that are trained on"
+    ),
     "policy/kl": Metric(
         "nats", "k3 divergence between the weights that played and the trained ones, before each update"
     ),

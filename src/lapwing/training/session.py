@@ -114,7 +114,7 @@ class Session:
             stage.load(learner.version)
         # A cache that cannot be written, or that another run has just written, costs time and nothing else.
         with contextlib.suppress(OSError):
-            if cache is not None:
+            if cache is not None and not is_whole(cache):
                 save_checkpoint(
                     cache,
                     model=self.model,
@@ -149,8 +149,6 @@ class Session:
             if stage.evaluate_every and (done % stage.evaluate_every == 0 or is_last):
                 with clock("evaluation"):
                     row |= self.measure()
-                    # The evaluation filled the memo; a resumed run would not have it.
-                    stage.forget()
                 self.folder.write_episodes(f"main-{done:06d}", episodes[:_RECORDED_EPISODES])
             # A row is logged before its checkpoint, so that no checkpoint is ahead of the log.
             row = self._log(row | clock.seconds | saving.seconds)
