@@ -13,8 +13,8 @@ class LocalCollector:
     """Plays in this process, all matches in lockstep.
 
     Where a game's states can be enumerated and the policy reads only the current state, the prompts that a match
-    may reach, breadth first and up to a bound, are
-    announced to the generator before play, so that they are computed together. This changes no result.
+    may reach, breadth first and up to a bound, are announced to the generator before play, so that they are computed
+    together. This changes no result.
     """
 
     def __init__(
