@@ -40,7 +40,9 @@ def main() -> None:
         seconds = json.loads((run / "manifest.json").read_text())["seconds"]
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in rows if row["stage"] == "main"][-1]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    # Linux counts in KiB, macOS in bytes.
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / unit
     print(f"{recipe}: {wall:.0f} s in all, peak memory {peak:.2f} GiB, first metric after {first_metric:.1f} s")
     print(
         f"  warm start {seconds['warm_start']:.1f} s, learning {seconds['main']:.1f} s, "
