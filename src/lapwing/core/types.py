@@ -168,8 +168,8 @@ class Episode:
     outcome: float = 0.0
     success: bool | None = None
     final_context: np.ndarray | None = None
-    final_view: View = None
     policy_version: int = 0
+    final_view: View = None
 
     @property
     def episode_return(self) -> float:

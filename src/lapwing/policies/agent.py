@@ -180,11 +180,14 @@ class Agent:
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in ids:
-            missing = sorted({word for word in text.split() if self.tokenizer.convert_tokens_to_ids(word) == unknown})
-            raise UserError(
-                f"The model's vocabulary lacks the words {', '.join(missing) or 'of this text'}; "
-                "it was made for another game, size or renderer."
-            )
+            # The model may have said the unknown token itself; what must not happen is that a word becomes it.
+            words = set(text.split()) - {self.tokenizer.unk_token}
+            missing = sorted(word for word in words if self.tokenizer.convert_tokens_to_ids(word) == unknown)
+            if missing:
+                raise UserError(
+                    f"The model's vocabulary lacks the words {', '.join(missing)}; "
+                    "it was made for another game, size or renderer."
+                )
         return np.array(ids, dtype=np.int32)
 
     def _added(self, view: View, memory: _AgentMemory) -> np.ndarray:
