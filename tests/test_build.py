@@ -289,6 +289,11 @@ WRONG = {
     "a transfer to no lake": ("evaluation.transfer=[{size=1}]", ["transfer.0", "2 to 64 cells"]),
     "a transfer with a typo": ("evaluation.transfer=[{sizes=5}]", ["transfer.0", "did you mean size?"]),
     "a transfer of no steps": ("evaluation.transfer=[{size=5, max_steps=0}]", ["transfer.0", "at least 1"]),
+    # Settings that would change nothing, or never work.
+    "a split of one's own": ("game.split=test", ["split is set by the engine"]),
+    "an evaluation of the warm start": ("warm_start.evaluation.every=5", ["only the main stage is evaluated"]),
+    "a reply that never fits": ("policy.parser={name='tags'}", ["max_tokens is 1", "needs 3 tokens"]),
+    "a deadline that has passed": ("deadline_seconds=-1.0", ["deadline_seconds is above 0"]),
     # Combinations.
     "a column that nobody makes": ("regularisers=[{name='kl_k3', coefficient=0.1}]", ["kl_k3", "reference_logprob"]),
     "an opponent too many": ("opponents={1={name='random'}}", ["opponents", "none", "[1]"]),

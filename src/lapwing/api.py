@@ -346,23 +346,13 @@ def _finish(
     folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Workshop, watch: Watcher, started: float
 ) -> Run:
     from lapwing.report.page import write_report
+    from lapwing.training.interruption import Interruption
 
-    plan = plans[-1]
-    settings = plan.evaluation.settings
-    watch({"event": "evaluation", "episodes": settings["episodes"]})
     clock = time.monotonic()
-    before = build.make_workshop(plan, shop.seed, weights=folder.path / "checkpoints" / "0" / "model")
-
-    def policies(stage: build.StagePlan) -> dict[str, Policy]:
-        agent = build.make_agent(stage, shop)
-        return {"trained": agent, "trained_greedy": build.greedy(agent), **build.make_baselines(stage)}
-
-    untrained: dict[str, Policy] = {"untrained": build.make_agent(plan, before)}
-    write_json(folder.evaluation, _evaluate(plan, policies(plan) | untrained, episodes=settings["episodes"]))
-    for entry in settings["transfer"]:
-        other = build.with_game(plan, entry)
-        result = _evaluate(other, policies(other), episodes=settings["episodes"], max_steps=entry.get("max_steps"))
-        write_json(folder.path / f"evaluation_{_label(entry)}.json", result)
+    # A signal waits for the next safe point: raised at any moment, it can be lost inside an import.
+    with Interruption() as interruption:
+        watch({"event": "evaluation", "episodes": plans[-1].evaluation.settings["episodes"]})
+        _evaluate_run(folder, plans[-1], shop, interruption.check)
     manifest = folder.read_manifest()
     rows = [row for row in folder.read_metrics() if row["stage"] == "main"]
     manifest["status"] = "finished"
@@ -374,6 +364,26 @@ def _finish(
     folder.write_manifest(manifest)
     write_report(folder.path)
     return _read_run(folder)
+
+
+def _evaluate_run(folder: RunFolder, plan: build.StagePlan, shop: build.Workshop, check: Callable[[], None]) -> None:
+    """Measure the last weights, the first ones and the baselines on the test matches, and the last on each transfer."""
+    settings = plan.evaluation.settings
+    before = build.make_workshop(plan, shop.seed, weights=folder.path / "checkpoints" / "0" / "model")
+
+    def policies(stage: build.StagePlan) -> dict[str, Policy]:
+        agent = build.make_agent(stage, shop)
+        return {"trained": agent, "trained_greedy": build.greedy(agent), **build.make_baselines(stage)}
+
+    check()
+    untrained: dict[str, Policy] = {"untrained": build.make_agent(plan, before)}
+    write_json(folder.evaluation, _evaluate(plan, policies(plan) | untrained, episodes=settings["episodes"]))
+    check()
+    for entry in settings["transfer"]:
+        other = build.with_game(plan, entry)
+        result = _evaluate(other, policies(other), episodes=settings["episodes"], max_steps=entry.get("max_steps"))
+        write_json(folder.path / f"evaluation_{_label(entry)}.json", result)
+        check()
 
 
 def _label(entry: Mapping[str, Any]) -> str:

@@ -218,7 +218,18 @@ def board(view: View) -> str:
     return text if not colon else "\n".join([title, *(f"  {row}" for row in rows.split(" / "))])
 
 
-_LISTS = ("games", "credit", "modulation", "selection", "filters", "shaping", "aggregation", "losses", "samplers")
+_LISTS = (
+    "games",
+    "credit",
+    "modulation",
+    "selection",
+    "filters",
+    "shaping",
+    "aggregation",
+    "losses",
+    "samplers",
+    "annotate",
+)
 
 
 def listing(what: str) -> list[dict[str, Any]]:

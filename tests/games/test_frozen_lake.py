@@ -181,3 +181,12 @@ def test_the_heuristic(rows, position, action):
 def test_impossible_settings_are_refused(settings, found):
     with pytest.raises(UserError, match=found):
         FrozenLake(**settings)
+
+
+def test_a_fixed_map_has_its_own_size():
+    # Fails when a size beside a fixed map changes nothing and says nothing.
+    assert FrozenLake().size == 4
+    assert FrozenLake(map_name="8x8").size == 8
+    assert FrozenLake(map_name="4x4", size=4) == FrozenLake(map_name="4x4")
+    with pytest.raises(UserError, match="has size 4, not 5"):
+        FrozenLake(map_name="4x4", size=5)

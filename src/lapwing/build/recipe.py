@@ -44,10 +44,6 @@ class Recipe:
     seed: int
     stages: tuple[dict[str, Any], ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The recipe as it is written to TOML."""
-        return {"name": self.name, "seed": self.seed, "stage": [dict(stage) for stage in self.stages]}
-
 
 def recipe_names() -> list[str]:
     """The shipped recipes."""

@@ -16,10 +16,6 @@ class GameError(LapwingError):
     """A game broke its contract."""
 
 
-class TrainingFault(LapwingError):
-    """An update met a non-finite number; the last good weights are kept."""
-
-
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return a sentence that offers the valid names nearest to `name`, or lists them all."""
     options = sorted(options)

@@ -68,14 +68,14 @@ class FrozenLake:
     in two splits. A fixed map (`map_name`) belongs to every split.
 
     Attributes:
-      size: cells along a side, at least 2; ignored with a fixed map.
+      size: cells along a side, 2 to 64; 4 if left out, and with a fixed map that map's own.
       frozen_probability: in (0, 1].
       slippery: whether moves slip.
       map_name: one of Gymnasium's fixed maps, "4x4" or "8x8"; None draws maps.
       split: "all", "train", "development" or "test".
     """
 
-    size: int = 4
+    size: int | None = None
     frozen_probability: float = 0.8
     slippery: bool = False
     map_name: str | None = None
@@ -87,8 +87,6 @@ class FrozenLake:
     has_success: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 2 <= self.size <= 64:
-            raise UserError(f"A frozen lake has 2 to 64 cells along a side, not {self.size}; set game.size.")
         if not 0.0 < self.frozen_probability <= 1.0:
             raise UserError(
                 f"frozen_probability is a probability above 0, not {self.frozen_probability}; set it in (0, 1]."
@@ -97,6 +95,13 @@ class FrozenLake:
             raise UserError(f"There is no lake map '{self.map_name}'; {nearest(self.map_name, MAPS)}")
         if self.split not in SPLITS:
             raise UserError(f"There is no split '{self.split}'; {nearest(self.split, SPLITS)}")
+        own_size = 4 if self.map_name is None else len(MAPS[self.map_name])
+        size = own_size if self.size is None else self.size
+        if not 2 <= size <= 64:
+            raise UserError(f"A frozen lake has 2 to 64 cells along a side, not {size}; set game.size.")
+        if self.map_name is not None and size != own_size:
+            raise UserError(f"The lake map {self.map_name} has size {own_size}, not {size}; leave game.size out.")
+        object.__setattr__(self, "size", size)
 
     def for_split(self, split: str) -> "FrozenLake":
         """The same lake with its maps restricted to one split."""
@@ -110,14 +115,15 @@ class FrozenLake:
         """
         if self.map_name is not None:
             return FrozenLakeState(MAPS[self.map_name], 0)
+        side = self.size or 4
         for _ in range(10_000):
-            frozen = rng.random((self.size, self.size)) < self.frozen_probability
+            frozen = rng.random((side, side)) < self.frozen_probability
             frozen[0, 0] = frozen[-1, -1] = True
             rows = _to_rows(frozen)
             if (self.split == "all" or split_of(rows) == self.split) and _has_path(rows):
                 return FrozenLakeState(rows, 0)
         raise UserError(
-            f"10,000 draws gave no solvable {self.size}x{self.size} lake for split '{self.split}'; "
+            f"10,000 draws gave no solvable {side}x{side} lake for split '{self.split}'; "
             "raise game.size or game.frozen_probability."
         )
 

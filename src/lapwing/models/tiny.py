@@ -64,6 +64,10 @@ def check_sizes(
         raise UserError(
             f"model.hidden ({hidden}) must be an even multiple of model.heads ({heads}), and all sizes positive."
         )
+    if hidden * (hidden + intermediate) * layers > 10**9:
+        raise UserError(
+            f"A model of {layers} layers {hidden} wide is too large to start from nothing; load one by name."
+        )
     if not 0.0 <= initializer_range <= 1.0:
         raise UserError(f"model.initializer_range is a standard deviation in [0, 1], not {initializer_range}.")
 

@@ -26,6 +26,15 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
+    def check(self) -> None:
+        """A safe point: end here if a signal came.
+
+        Raises:
+          Interrupted: one did.
+        """
+        if self.signal_number:
+            raise Interrupted(self.signal_number)
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number:
             raise KeyboardInterrupt

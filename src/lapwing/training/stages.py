@@ -1,9 +1,8 @@
 """A stage: one row of independent choices, ready to run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -51,7 +50,6 @@ class Stage:
     modulation: Sequence[Callable[[EpisodeBatch, np.ndarray], np.ndarray]] = ()
     checkpoint_every: int = 50
     evaluate_every: int = 0
-    settings: dict[str, Any] = field(default_factory=dict)
 
     def load(self, version: int) -> None:
         """The model's weights changed in place to this version: forget what was computed with the old ones."""
