@@ -218,20 +218,6 @@ def board(view: View) -> str:
     return text if not colon else "\n".join([title, *(f"  {row}" for row in rows.split(" / "))])
 
 
-_LISTS = (
-    "games",
-    "credit",
-    "modulation",
-    "selection",
-    "filters",
-    "shaping",
-    "aggregation",
-    "losses",
-    "samplers",
-    "annotate",
-)
-
-
 def listing(what: str) -> list[dict[str, Any]]:
     """What `lapwing list` shows: one object for each name.
 
@@ -242,8 +228,8 @@ def listing(what: str) -> list[dict[str, Any]]:
 
     if what == "recipes":
         return [{"name": name, "summary": _first_comment(name)} for name in _recipes()]
-    if what not in _LISTS:
-        raise UserError(f"There is no list '{what}'; {nearest(what, ('recipes', *_LISTS))}")
+    if what not in registry.FOLDERS:
+        raise UserError(f"There is no list '{what}'; {nearest(what, ('recipes', *registry.FOLDERS))}")
     found = [registry.describe(what, name) for name in registry.names(what)]
     if not found:
         raise UserError(f"There is nothing in '{what}' yet.")
