@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lapwing.core.columns import PART_PREFIX, column_axis, producer
-from lapwing.core.errors import LapwingError
+from lapwing.core.errors import LapwingError, MissingColumnError
 from lapwing.core.ragged import concatenate_splits, lengths_to_splits, segment_of, segment_sum, take_segments
 from lapwing.core.storage import atomic_path
 from lapwing.core.types import Episode
@@ -128,17 +128,26 @@ class EpisodeBatch:
         """Steps of each episode, int64 [E]."""
         return np.diff(self.step_splits)
 
-    def column(self, name: str) -> np.ndarray:
+    def column(self, name: str, *, needed_by: str = "") -> np.ndarray:
         """A base or registered column by name.
 
+        Args:
+          name: of the column.
+          needed_by: the method that asks, for the message.
+
         Raises:
-          KeyError: the batch has no such column; the message names who supplies it.
+          MissingColumnError: the batch has no such column; the message names who supplies it.
         """
         if name in _BASE_AXES:
             return getattr(self, name)
         if name not in self.extra:
             column_axis(name)
-            raise KeyError(f"The batch has no column '{name}'; {producer(name)} supplies it.")
+            method = (
+                f"{needed_by} needs the column '{name}', but the batch has none"
+                if needed_by
+                else (f"The batch has no column '{name}'")
+            )
+            raise MissingColumnError(f"{method}; {producer(name)} supplies it.")
         return self.extra[name]
 
     def with_columns(self, **columns: np.ndarray) -> "EpisodeBatch":

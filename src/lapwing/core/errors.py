@@ -16,6 +16,14 @@ class GameError(LapwingError):
     """A game broke its contract."""
 
 
+class MissingColumnError(UserError, KeyError):
+    """A batch lacks a column that something needs."""
+
+    def __str__(self) -> str:
+        """The sentence, without the quotes that a KeyError puts around it."""
+        return str(self.args[0])
+
+
 def nearest(name: str, options: Iterable[str]) -> str:
     """Return a sentence that offers the valid names nearest to `name`, or lists them all."""
     options = sorted(options)

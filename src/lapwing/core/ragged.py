@@ -63,6 +63,29 @@ def group_index(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return index, np.bincount(index)
 
 
+def match_index(*columns: np.ndarray, never: int | None = None) -> np.ndarray:
+    """Number the rows of some columns so that two rows have the same number where they agree in every column.
+
+    Args:
+      columns: the columns, [N] each; whole numbers of any kind.
+      never: a row with this value in any column after the first matches no other row; None lets all rows match.
+
+    Returns:
+      int64 [N], numbers from 0 without gaps.
+    """
+    index = np.unique(columns[0], return_inverse=True)[1].reshape(-1).astype(np.int64)
+    alone = np.zeros(len(index), dtype=bool)
+    for column in columns[1:]:
+        unique, inverse = np.unique(column, return_inverse=True)
+        index = np.unique(index * len(unique) + inverse.reshape(-1), return_inverse=True)[1].reshape(-1)
+        if never is not None:
+            alone |= column == never
+    if alone.any():
+        index = np.where(alone, len(index) + np.arange(len(index)), index)
+        index = np.unique(index, return_inverse=True)[1].reshape(-1)
+    return index
+
+
 def group_mean(values: np.ndarray, group: np.ndarray) -> np.ndarray:
     """Mean of each member's group, float64 [E]."""
     index, size = group_index(group)

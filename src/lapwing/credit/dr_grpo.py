@@ -3,6 +3,7 @@
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
+from lapwing.core.checked import checked
 from lapwing.credit._centred import centred_return
 
 LEVEL = "step"
@@ -10,6 +11,7 @@ SCOPE = "group"
 NEEDS = ()
 
 
+@checked(*NEEDS)
 def dr_grpo(batch: EpisodeBatch) -> np.ndarray:
     """Give every step of an episode the episode's return minus the mean return of its group.
 

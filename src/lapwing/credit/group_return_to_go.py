@@ -3,6 +3,7 @@
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
+from lapwing.core.checked import checked
 from lapwing.core.ragged import group_index, group_mean, has_spread
 from lapwing.credit.return_to_go import return_to_go
 
@@ -11,6 +12,7 @@ SCOPE = "group"
 NEEDS = ()
 
 
+@checked(*NEEDS)
 def group_return_to_go(batch: EpisodeBatch, *, discount: float = 1.0) -> np.ndarray:
     """Give each step its return to go minus the mean of its group's episodes that are alive at that step index.
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
+from lapwing.core.checked import checked
 from lapwing.core.errors import UserError
 from lapwing.core.ragged import group_std
 from lapwing.credit._centred import centred_return
@@ -12,6 +13,7 @@ SCOPE = "group"
 NEEDS = ()
 
 
+@checked(*NEEDS)
 def grpo(batch: EpisodeBatch, *, scale_by_std: bool = True, ddof: int = 1, eps: float = 1e-6) -> np.ndarray:
     """Give every step of an episode the episode's return, centred and scaled within its group.
 

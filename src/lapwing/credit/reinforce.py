@@ -3,12 +3,14 @@
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
+from lapwing.core.checked import checked
 
 LEVEL = "step"
 SCOPE = "group"
 NEEDS = ()
 
 
+@checked(*NEEDS)
 def reinforce(batch: EpisodeBatch) -> np.ndarray:
     """Give every step the return of its whole episode.
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch, merged_reward
+from lapwing.core.checked import checked
 from lapwing.core.ragged import reverse_discounted_sum
 from lapwing.credit._discount import check_discount
 
@@ -11,6 +12,7 @@ SCOPE = "group"
 NEEDS = ()
 
 
+@checked(*NEEDS)
 def return_to_go(batch: EpisodeBatch, *, discount: float = 1.0) -> np.ndarray:
     """Give each step the discounted sum of the rewards from it to the end of its episode.
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
+from lapwing.core.checked import checked
 from lapwing.core.ragged import group_index
 from lapwing.credit._centred import centred_return
 
@@ -11,6 +12,7 @@ SCOPE = "group"
 NEEDS = ()
 
 
+@checked(*NEEDS)
 def rloo(batch: EpisodeBatch) -> np.ndarray:
     """Give every step of an episode the episode's return minus the mean return of the others in its group.
 

@@ -3,12 +3,14 @@
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
+from lapwing.core.checked import checked
 from lapwing.core.ragged import has_spread
 
 SCOPE = "group"
 NEEDS = ()
 
 
+@checked(*NEEDS)
 def zero_spread(batch: EpisodeBatch) -> np.ndarray:
     """Keep the episodes of groups whose episode returns differ.
 

@@ -1,0 +1,1 @@
+"""Audit: what each credit method says about the same episodes, held against the exact answer."""

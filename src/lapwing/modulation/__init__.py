@@ -1,0 +1,1 @@
+"""Modulation: functions from a batch and its advantage to another advantage of the same shape."""

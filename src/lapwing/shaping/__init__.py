@@ -1,0 +1,1 @@
+"""Shaping: functions from a batch to the same batch with other rewards."""
