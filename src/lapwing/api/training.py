@@ -1,4 +1,4 @@
-"""The Python interface: train, resume, load, play and evaluate."""
+"""Train a recipe, resume a run."""
 
 import datetime
 import hashlib
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from lapwing import __version__, build
-from lapwing.core import rng
+from lapwing.api.loading import has_checkpoint, last_model
+from lapwing.api.playing import measure
 from lapwing.core.errors import UserError
-from lapwing.core.protocols import Game, Policy
+from lapwing.core.protocols import Policy
 from lapwing.core.storage import content_hash, read_json, write_json
-from lapwing.core.types import Ask, Decision, Episode, Match, View
 from lapwing.training.run_folder import RunFolder
 
 Watcher = Callable[[dict[str, Any]], None]
@@ -41,7 +41,7 @@ class Run:
     @property
     def model(self) -> Path:
         """The Hugging Face folder of the last checkpoint."""
-        return _last_model(self.path)
+        return last_model(self.path)
 
 
 def train(
@@ -80,7 +80,7 @@ def train(
     RunFolder.refuse(path)
     weights = None
     if start_from is not None:
-        weights = _last_model(RunFolder.open(Path(start_from)).path)
+        weights = last_model(RunFolder.open(Path(start_from)).path)
         plans = plans[-1:]
     started = time.monotonic()
     shop = build.make_workshop(plans[-1], read.seed, weights=weights)
@@ -117,7 +117,7 @@ def resume(run: str | Path, *, watch: Watcher | None = None, allow_code: Sequenc
     weights = None
     if start_from:
         # The run's own tokenizer, where it has one: the earlier run may be gone by now.
-        weights = _last_model(folder.path if _has_checkpoint(folder) else Path(start_from))
+        weights = last_model(folder.path if has_checkpoint(folder) else Path(start_from))
     shop = build.make_workshop(plans[-1], recipe.seed, weights=weights)
     watch = watch or _ignore
     session = _session(folder, plans, shop, watch)
@@ -129,172 +129,16 @@ def resume(run: str | Path, *, watch: Watcher | None = None, allow_code: Sequenc
     return _finish(folder, plans, shop, watch, started)
 
 
-def load(run_or_model: str | Path, *, game: str | None = None, greedy: bool = False) -> "LoadedPolicy":
-    """Load a trained policy.
-
-    Args:
-      run_or_model: the folder of a run, a Hugging Face folder, or a hub id.
-      game: which game a model that comes from no run is to play.
-      greedy: take the most probable token.
-
-    Raises:
-      UserError: there is no such run or model.
-    """
-    plan, shop = _plan_and_shop(str(run_or_model), game, ())
-    agent = build.make_agent(plan, shop)
-    return LoadedPolicy(build.greedy(agent) if greedy else agent, build.make_game(plan.game))
-
-
-class LoadedPolicy:
-    """A policy together with the game that it plays."""
-
-    def __init__(self, policy: Policy, game: Game) -> None:
-        """Put the two together."""
-        self.policy = policy
-        self.game = game
-        self.version = policy.version
-
-    def act_many(self, asks: Sequence[Ask]) -> list[tuple[Decision, Any]]:
-        """Decide every ask."""
-        return self.policy.act_many(asks)
-
-    def act(self, view: View, *, legal: Sequence[Any] | None = None, seed: int = 0) -> Decision:
-        """Decide once, from a view alone.
-
-        Args:
-          view: what the player sees.
-          legal: the legal actions; left out, those of the start of the game.
-          seed: of the reply.
-        """
-        if legal is None:
-            legal = self.game.legal(self.game.initial(rng.generator("act")), 0)
-        key = rng.fold(0, "act", seed)
-        ask = Ask(view=view, legal=legal, memory=None, key=key, game=self.game, state=None, player=0, steps_left=1)
-        return self.policy.act_many([ask])[0][0]
-
-
-def play(
-    game: Game, policies: Policy | Mapping[int, Policy], seed: int = 0, *, max_steps: int = 100, split: str = "test"
-) -> list[Episode]:
-    """Play one match.
-
-    Args:
-      game: what is played.
-      policies: the policy of each seat, or of the only one.
-      seed: of the match.
-      max_steps: step cap.
-      split: of the starts.
-
-    Returns:
-      The episode of each seat.
-    """
-    from lapwing.games.game import for_split
-    from lapwing.rollout.play import play as play_matches
-
-    seats = policies if isinstance(policies, Mapping) else {0: policies}
-    match = Match(
-        game=for_split(game, split), seed=seed, split=split, iteration=0, group=0, member=0, max_steps=max_steps
-    )
-    return play_matches([match], seats, learners=sorted(seats))
-
-
-def evaluate(
-    run_or_model: str | Path,
-    *,
-    game: str | None = None,
-    overrides: Sequence[str] = (),
-    episodes: int = 500,
-    seed: int | None = None,
-    baselines: bool = False,
-) -> dict[str, Any]:
-    """Measure a run or a model on test matches.
-
-    Args:
-      run_or_model: the folder of a run, a Hugging Face folder, or a hub id.
-      game: another game for the same weights.
-      overrides: `section.key=value`, as `game.size=5` or `sampler.max_steps=30`.
-      episodes: number of matches.
-      seed: of the matches; the run's evaluation seed if left out.
-      baselines: measure random, heuristic and optimal play too.
-
-    Returns:
-      The object of `lapwing eval --json`.
-
-    Raises:
-      UserError: there is no such run, model, game or setting.
-    """
-    if episodes < 1:
-        raise UserError(f"An evaluation needs at least 1 episode, not {episodes}.")
-    if seed is not None:
-        build.checked_seed(seed)
-    plan, shop = _plan_and_shop(str(run_or_model), game, overrides)
-    agent = build.make_agent(plan, shop)
-    policies: dict[str, Policy] = {"trained": agent, "trained_greedy": build.greedy(agent)}
-    untrained = Path(run_or_model) / "checkpoints" / "0" / "model"
-    if untrained.is_dir():
-        before = build.make_workshop(plan, shop.seed, weights=untrained)
-        policies["untrained"] = build.make_agent(plan, before)
-    if baselines:
-        policies |= build.make_baselines(plan)
-    return _evaluate(plan, policies, episodes=episodes, seed=seed)
-
-
-def _evaluate(
-    plan: build.StagePlan,
-    policies: Mapping[str, Policy],
-    *,
-    episodes: int,
-    seed: int | None = None,
-    split: str = "test",
-    max_steps: int | None = None,
-) -> dict[str, Any]:
-    from lapwing.evaluation.evaluate import evaluate as measure_all
-
-    settings = plan.evaluation.settings
-    return measure_all(
-        policies,
-        build.make_game(plan.game),
-        name=plan.game.name,
-        play=build.make_play(plan),
-        split=split,
-        seed=settings["seed"] if seed is None else seed,
-        episodes=episodes,
-        max_steps=max_steps or settings["max_steps"] or plan.sampler.settings["max_steps"],
-    )
-
-
-def _plan_and_shop(
-    run_or_model: str, game: str | None, overrides: Sequence[str]
-) -> tuple[build.StagePlan, build.Workshop]:
-    path = Path(run_or_model)
-    if (path / "recipe.toml").is_file():
-        recipe = build.read_recipe(str(path / "recipe.toml"))
-        weights = _last_model(path)
-    else:
-        if game is None:
-            raise UserError(f"{run_or_model} is no run; name the game that the model is to play with --game.")
-        recipe = build.model_recipe(run_or_model, game)
-        weights = None
-    stage = recipe.stages[-1]
-    if game is not None and stage["game"].get("name") != game:
-        stage["game"] = {"name": game}
-    # Transfers were a part of training; they need not fit another game.
-    stage.get("evaluation", {}).pop("transfer", None)
-    recipe = build.with_overrides(recipe, overrides)
-    plan = build.plan(recipe)[-1]
-    return plan, build.make_workshop(plan, recipe.seed, weights=weights)
-
-
 def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Workshop, watch: Watcher) -> Any:
     from lapwing.training.session import Session
 
     main = plans[-1]
     agent = build.make_agent(main, shop)
 
-    def measure() -> dict[str, float]:
+    def develop() -> dict[str, float]:
         agent.generator.forget()
         settings = main.evaluation.settings
-        result = _evaluate(main, {"trained": agent}, episodes=settings["development_episodes"], split="development")[
+        result = measure(main, {"trained": agent}, episodes=settings["development_episodes"], split="development")[
             "policies"
         ]["trained"]
         agent.generator.forget()
@@ -307,7 +151,7 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
         model=shop.model,
         tokenizer=shop.tokenizer,
         max_tokens=main.generation.settings["max_tokens"],
-        measure=measure,
+        measure=develop,
         watch=watch,
         warm_start_cache=_warm_start_cache(plans, shop),
     )
@@ -338,7 +182,7 @@ def _digest(shop: build.Workshop) -> str:
 
 
 def _code_hash() -> str:
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
     return content_hash([path.read_text(encoding="utf-8") for path in files])
 
 
@@ -377,11 +221,11 @@ def _evaluate_run(folder: RunFolder, plan: build.StagePlan, shop: build.Workshop
 
     check()
     untrained: dict[str, Policy] = {"untrained": build.make_agent(plan, before)}
-    write_json(folder.evaluation, _evaluate(plan, policies(plan) | untrained, episodes=settings["episodes"]))
+    write_json(folder.evaluation, measure(plan, policies(plan) | untrained, episodes=settings["episodes"]))
     check()
     for entry in settings["transfer"]:
         other = build.with_game(plan, entry)
-        result = _evaluate(other, policies(other), episodes=settings["episodes"], max_steps=entry.get("max_steps"))
+        result = measure(other, policies(other), episodes=settings["episodes"], max_steps=entry.get("max_steps"))
         write_json(folder.path / f"evaluation_{_label(entry)}.json", result)
         check()
 
@@ -397,21 +241,6 @@ def _read_run(folder: RunFolder) -> Run:
         path.stem.removeprefix("evaluation_"): read_json(path) for path in sorted(folder.path.glob("evaluation_*.json"))
     }
     return Run(folder.path, read_json(folder.evaluation), transfer, folder.read_manifest().get("start_from"))
-
-
-def _last_model(run: Path) -> Path:
-    from lapwing.training.checkpoint import checkpoints
-
-    found = checkpoints(run)
-    if not found:
-        raise UserError(f"{run} has no whole checkpoint yet; let it train first: lapwing resume {run}")
-    return found[-1] / "model"
-
-
-def _has_checkpoint(folder: RunFolder) -> bool:
-    from lapwing.training.checkpoint import checkpoints
-
-    return bool(checkpoints(folder.path))
 
 
 def _next_iteration(folder: RunFolder) -> int:

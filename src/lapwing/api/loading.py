@@ -1,0 +1,61 @@
+"""Find the weights of a run, and set up what it or a model from elsewhere plays."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lapwing import build
+from lapwing.core.errors import UserError
+from lapwing.training.run_folder import RunFolder
+
+
+def plan_and_shop(
+    run_or_model: str, game: str | None, overrides: Sequence[str]
+) -> tuple[build.StagePlan, build.Workshop]:
+    """The plan and the model of a run, or of a model that is to play a game.
+
+    Args:
+      run_or_model: the folder of a run, a Hugging Face folder, or a hub id.
+      game: another game for a run; needed for a model.
+      overrides: `section.key=value`.
+
+    Raises:
+      UserError: there is no such run, model, game or setting.
+    """
+    path = Path(run_or_model)
+    if (path / "recipe.toml").is_file():
+        recipe = build.read_recipe(str(path / "recipe.toml"))
+        weights = last_model(path)
+    else:
+        if game is None:
+            raise UserError(f"{run_or_model} is no run; name the game that the model is to play with --game.")
+        recipe = build.model_recipe(run_or_model, game)
+        weights = None
+    stage = recipe.stages[-1]
+    if game is not None and stage["game"].get("name") != game:
+        stage["game"] = {"name": game}
+    # Transfers were a part of training; they need not fit another game.
+    stage.get("evaluation", {}).pop("transfer", None)
+    recipe = build.with_overrides(recipe, overrides)
+    plan = build.plan(recipe)[-1]
+    return plan, build.make_workshop(plan, recipe.seed, weights=weights)
+
+
+def last_model(run: Path) -> Path:
+    """The Hugging Face folder of a run's newest whole checkpoint.
+
+    Raises:
+      UserError: there is none yet.
+    """
+    from lapwing.training.checkpoint import checkpoints
+
+    found = checkpoints(run)
+    if not found:
+        raise UserError(f"{run} has no whole checkpoint yet; let it train first: lapwing resume {run}")
+    return found[-1] / "model"
+
+
+def has_checkpoint(folder: RunFolder) -> bool:
+    """Whether a run has a whole checkpoint."""
+    from lapwing.training.checkpoint import checkpoints
+
+    return bool(checkpoints(folder.path))
