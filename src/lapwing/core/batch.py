@@ -16,7 +16,7 @@ import numpy as np
 from lapwing.core.columns import PART_PREFIX, column_axis, producer
 from lapwing.core.errors import LapwingError, MissingColumnError
 from lapwing.core.ragged import concatenate_splits, lengths_to_splits, segment_of, segment_sum, take_segments
-from lapwing.core.storage import atomic_path
+from lapwing.core.storage import atomic_path, bytes_key
 from lapwing.core.types import Episode
 
 SCHEMA_VERSION = 1
@@ -244,6 +244,7 @@ class EpisodeBatch:
             matches.setdefault(e.match.identifier, len(matches))
         parts = sorted({name for step in steps for name in step.parts})
         extra = {PART_PREFIX + name: np.array([step.parts.get(name, 0.0) for step in steps]) for name in parts}
+        extra["context_key"] = _context_keys([decision.context for decision in decisions])
         extra["domain_reward"] = np.array([step.domain_reward for step in steps], dtype=np.float64)
         extra["success"] = np.array([np.nan if e.success is None else float(e.success) for e in episodes])
         return EpisodeBatch(
@@ -294,6 +295,15 @@ class EpisodeBatch:
             raise LapwingError(f"{path} has schema version {version}; this Lapwing reads {SCHEMA_VERSION}.")
         base = {name: arrays.pop(name) for name in _BASE_AXES}
         return EpisodeBatch(**base, extra=arrays)
+
+
+def _context_keys(contexts: Sequence[np.ndarray]) -> np.ndarray:
+    # Equal prompts are usually one object, so that most contexts need not be hashed.
+    keys: dict[int, int] = {}
+    for context in contexts:
+        if id(context) not in keys:
+            keys[id(context)] = bytes_key(context.tobytes())
+    return np.array([keys[id(context)] for context in contexts], dtype=np.uint64)
 
 
 _BASE_AXES = {

@@ -14,6 +14,7 @@ class Column(NamedTuple):
 
 
 COLUMNS: dict[str, Column] = {
+    "context_key": Column("N", "rollout/play", "64-bit hash of the whole context; equal contexts have equal keys"),
     "value": Column("N", "annotate/value", "critic's value of the state before the step"),
     "final_value": Column("E", "annotate/value", "critic's value of the state after a truncated episode"),
     "token_value": Column("K", "annotate/value", "critic's value before each reply token"),

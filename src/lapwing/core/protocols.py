@@ -5,12 +5,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from lapwing.core.rollout import Rollout
 from lapwing.core.types import (
     Action,
     Ask,
     Completion,
     Decision,
-    Episode,
     Group,
     Match,
     Memory,
@@ -115,7 +115,7 @@ class Sampler(Protocol):
 class Collector(Protocol):
     """Plays matches with a policy."""
 
-    def play(self, matches: Sequence[Match]) -> list[Episode]:
+    def collect(self, matches: Sequence[Match]) -> Rollout:
         """Play all matches to their end; episodes come in the order of the matches."""
         ...
 

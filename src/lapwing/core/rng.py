@@ -73,6 +73,16 @@ def uniform(key: np.ndarray) -> np.ndarray:
     return (key >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def unit(key: int) -> float:
+    """Map one key to a number in [0, 1), as `uniform` does for many."""
+    return (key >> 11) * 2.0**-53
+
+
+def word_of(text: str) -> int:
+    """The 64-bit number that `fold` puts in the place of a string."""
+    return _word(text)
+
+
 def generator(*parts: str | int) -> np.random.Generator:
     """Make the NumPy generator that belongs to a key."""
     key = fold(0, *parts)

@@ -86,8 +86,12 @@ def canonical_json(value: Any) -> str:
 
 def key_of(value: Any) -> int:
     """The 64-bit key of a view or an action, blake2b-64 of its canonical JSON; never 0."""
-    text = canonical_json(value).encode("utf-8", errors="replace")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") or 1
+    return bytes_key(canonical_json(value).encode("utf-8", errors="replace"))
+
+
+def bytes_key(data: bytes) -> int:
+    """The 64-bit key of some bytes, blake2b-64; never 0."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") or 1
 
 
 def content_hash(value: Any) -> str:

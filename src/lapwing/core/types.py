@@ -186,7 +186,7 @@ class Group(NamedTuple):
     """The finished episodes of one group, for the review of a sampler."""
 
     index: int
-    episodes: list[Episode]
+    episodes: Sequence[Episode]
 
 
 class Selection(NamedTuple):

@@ -1,12 +1,14 @@
 """The game protocol and the few functions that work on any game."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from lapwing.core.protocols import Game
 from lapwing.core.types import Action, State, Transition
 
-__all__ = ["Game", "Transition", "for_split", "has_exact_outcomes", "outcomes"]
+__all__ = ["Game", "Transition", "drawn", "for_split", "has_exact_outcomes", "outcomes"]
 
 SPLITS = ("train", "development", "test")
 
@@ -25,3 +27,17 @@ def has_exact_outcomes(game: Game) -> bool:
 def outcomes(game: Any, state: State, actions: Mapping[int, Action]) -> list[tuple[float, Transition]]:
     """All outcomes of a step with their probabilities, for games that can enumerate them."""
     return game.outcomes(state, actions)
+
+
+def drawn(possible: Sequence[tuple[float, Transition]], u: float) -> Transition:
+    """The outcome at height u of the running sum of the probabilities.
+
+    Args:
+      possible: all outcomes of a step.
+      u: in [0, 1).
+    """
+    if len(possible) == 1:
+        return possible[0][1]
+    heights = np.cumsum([probability for probability, _ in possible])
+    at = int(heights.searchsorted(u * heights[-1], side="right"))
+    return possible[min(at, len(possible) - 1)][1]

@@ -94,6 +94,38 @@ class Transformers:
             return self._generate_on_cache(requests)
         return self._generate_on_trees(requests)
 
+    def draw_first(
+        self, prompts: Sequence[Prompt], index: np.ndarray, keys: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Sample the first token of many replies to few prompts; the tokens are those of `generate`.
+
+        Args:
+          prompts: the different prompts.
+          index: which of them each reply continues, [M].
+          keys: of the replies' random streams, uint64 [M].
+
+        Returns:
+          Token ids int32 [M] and their log-probabilities float64 [M].
+        """
+        self._remember({prompt.key: prompt.token for prompt in prompts})
+        distributions = [self._memo[prompt.key] for prompt in prompts]
+        noise = rng.uniform(rng.fold_many(keys, 0))
+        token = np.empty(len(index), dtype=np.int32)
+        logprob = np.empty(len(index))
+        order = np.argsort(index, kind="stable")
+        bounds = np.searchsorted(index[order], np.arange(len(prompts) + 1))
+        for distribution, low, high in zip(distributions, bounds[:-1], bounds[1:], strict=True):
+            at = order[low:high]
+            token[at] = distribution.best if self.greedy else distribution.draw_many(noise[at])
+            logprob[at] = distribution.logprob[token[at]]
+        return token, logprob
+
+    def stop_reason(self, reply: Sequence[int]) -> str:
+        """What ended a reply of these tokens: "end", "stop" or "length"."""
+        if reply and reply[-1] == self._end:
+            return "end"
+        return "stop" if self.stop and self._stopped(reply) else "length"
+
     @property
     def _decodes_on_cache(self) -> bool:
         return self.cache and self.max_tokens > 1
@@ -179,18 +211,18 @@ class Transformers:
             draft.append(token, float(distribution.logprob[token]))
             if token == self._end:
                 draft.stop_reason = "end"
-            elif self.stop and self._stopped(draft):
+            elif self.stop and self._stopped(draft.token):
                 draft.stop_reason = "stop"
             elif index + 1 == self.max_tokens:
                 draft.stop_reason = "length"
 
-    def _stopped(self, draft: "_Draft") -> bool:
-        reply = np.array(draft.token, dtype=np.int32).tobytes()
+    def _stopped(self, token: Sequence[int]) -> bool:
+        reply = np.array(token, dtype=np.int32).tobytes()
         found = self._stops.get(reply)
         if found is None:
             if len(self._stops) > _STOPS_SIZE:
                 self._stops.clear()
-            text = self.tokenizer.decode(draft.token)
+            text = self.tokenizer.decode(token)
             found = self._stops[reply] = any(stop in text for stop in self.stop)
         return found
 
@@ -235,10 +267,18 @@ class _Distribution:
 
     def draw(self, u: float) -> int:
         """The token at height u of the running sum; u in [0, 1)."""
+        heights = self._heights()
+        return min(int(heights.searchsorted(u * heights[-1], side="right")), len(heights) - 1)
+
+    def draw_many(self, u: np.ndarray) -> np.ndarray:
+        """The tokens at many heights."""
+        heights = self._heights()
+        return np.minimum(heights.searchsorted(u * heights[-1], side="right"), len(heights) - 1)
+
+    def _heights(self) -> np.ndarray:
         if self._cumulative is None:
             self._cumulative = np.cumsum(np.exp(self.logprob))
-        token = int(self._cumulative.searchsorted(u * self._cumulative[-1], side="right"))
-        return min(token, len(self.logprob) - 1)
+        return self._cumulative
 
 
 class _Draft:

@@ -159,6 +159,11 @@ class Agent:
             completions = [self._compose(decision.action) for decision, _ in taught]
         return [self._decide(*parts) for parts in zip(asks, prompts, completions, strict=True)]
 
+    def read(self, token: np.ndarray, legal: Sequence[Action] | None) -> tuple[str, Action | Invalid]:
+        """The text of a reply, and the action that it stands for."""
+        text = self._text(token)
+        return text, self._parse(text, legal)
+
     def prompt(self, view: View, memory: Memory) -> Prompt:
         """The context in which the agent decides, as token ids."""
         if memory is None:
@@ -215,8 +220,7 @@ class Agent:
         return Completion(token, np.zeros(len(token)), "end")
 
     def _decide(self, ask: Ask, prompt: Prompt, completion: Completion) -> tuple[Decision, Memory]:
-        text = self._text(completion.token)
-        parsed = self._parse(text, ask.legal)
+        text, parsed = self.read(completion.token, ask.legal)
         valid = not isinstance(parsed, Invalid)
         extends = 0 if ask.memory is None or not self.context.append_only else len(ask.memory.token)
         decision = Decision(

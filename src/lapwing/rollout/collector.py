@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
+from lapwing.core.errors import LapwingError
 from lapwing.core.protocols import Game, Policy
+from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match, State
 from lapwing.games.game import has_exact_outcomes, outcomes
 from lapwing.policies.agent import Agent, InvalidRule
 from lapwing.rollout.play import initial_state, play
+from lapwing.rollout.table import Table, fits, play_on_table
+
+# A table of random maps grows with every iteration; past this many states it is begun anew.
+_TABLE_STATES = 5000
 
 
 class LocalCollector:
@@ -25,6 +31,7 @@ class LocalCollector:
         invalid: InvalidRule,
         deadline_seconds: float | None = None,
         lookahead_states: int = 32,
+        tabular: bool = True,
     ) -> None:
         """Make the collector.
 
@@ -34,6 +41,7 @@ class LocalCollector:
           invalid: what happens to invalid replies.
           deadline_seconds: matches that still run after this time are given up; None waits.
           lookahead_states: how many reachable states of a start are announced; 0 for none.
+          tabular: play on a table where that is possible; the episodes are the same.
         """
         self.policy = policy
         self.policies: dict[int, Policy] = {0: policy, **(opponents or {})}
@@ -41,14 +49,47 @@ class LocalCollector:
         self.deadline_seconds = deadline_seconds
         self.lookahead_states = lookahead_states
         self.dropped = 0
+        self.tabular = tabular
+        self._table: Table | None = None
         self._reachable: dict[State, list[State]] = {}
 
+    def collect(self, matches: Sequence[Match]) -> Rollout:
+        """Play all matches; those that miss the deadline are left out and counted in `dropped`.
+
+        Raises:
+          LapwingError: no match met the deadline.
+        """
+        rollout = self._play_on_table(matches)
+        if rollout is None:
+            episodes = self._play_one_by_one(matches)
+            if not episodes:
+                raise LapwingError("No match met its deadline; raise deadline_seconds.")
+            rollout = Rollout.of(episodes)
+        return rollout
+
     def play(self, matches: Sequence[Match]) -> list[Episode]:
-        """Play all matches; those that miss the deadline are left out and counted in `dropped`."""
+        """As `collect`, for those who want nothing but the episodes; there may be none."""
+        rollout = self._play_on_table(matches)
+        return self._play_one_by_one(matches) if rollout is None else list(rollout.episodes)
+
+    def _play_on_table(self, matches: Sequence[Match]) -> Rollout | None:
+        if not self.tabular or self.deadline_seconds is not None or not fits(self.policy, matches, self.invalid):
+            return None
+        self._announce(matches)
+        self.dropped = 0
+        return play_on_table(self._table_for(matches[0]), matches)
+
+    def _play_one_by_one(self, matches: Sequence[Match]) -> list[Episode]:
         self._announce(matches)
         episodes = play(matches, self.policies, invalid=self.invalid, deadline_seconds=self.deadline_seconds)
         self.dropped = len(matches) - len(episodes)
         return episodes
+
+    def _table_for(self, match: Match) -> Table:
+        if self._table is None or self._table.game != match.game or len(self._table.states) > _TABLE_STATES:
+            assert isinstance(self.policy, Agent)
+            self._table = Table(match.game, self.policy, self.invalid)
+        return self._table
 
     def _announce(self, matches: Sequence[Match]) -> None:
         policy = self.policy

@@ -9,6 +9,7 @@ from lapwing.core import rng
 from lapwing.core.protocols import Game, Policy
 from lapwing.core.storage import key_of
 from lapwing.core.types import Action, Ask, Decision, Episode, Match, State, Step, Transition
+from lapwing.games.game import drawn, has_exact_outcomes, outcomes
 from lapwing.policies.agent import InvalidRule
 
 _NO_RULE = InvalidRule()
@@ -49,11 +50,12 @@ class _Seat:
 class _Live:
     """A match that is being played."""
 
-    __slots__ = ("chance", "game", "match", "seats", "state", "steps", "terminated")
+    __slots__ = ("chance", "enumerable", "game", "match", "seats", "state", "steps", "terminated")
 
     def __init__(self, match: Match, learners: Sequence[int]) -> None:
         self.match = match
         self.game = match.game
+        self.enumerable = has_exact_outcomes(match.game)
         address = (match.seed, match.split, match.iteration, match.group)
         self.state = initial_state(match)
         # To a learner its opponents are part of the chance that a group may share.
@@ -150,8 +152,8 @@ def _accept(seat: _Seat, ask: Ask, decision: Decision, memory: Any, invalid: Inv
             memory = ask.memory
         else:
             action = invalid.action(ask.legal, ask.key)
-    view_key = _view_key(ask.view)
-    action_key = _action_key(decision.action) if decision.valid else 0
+    view_key = key_of_view(ask.view)
+    action_key = key_of_action(decision.action) if decision.valid else 0
     seat.steps.append(
         Step(
             decision=decision,
@@ -181,7 +183,7 @@ def _advance(one: _Live) -> bool:
     if any(one.seats[player].chosen is None for player in players):
         return False
     actions = {player: one.seats[player].chosen for player in players}
-    transition: Transition = one.game.step(one.state, actions, rng.lazy_generator(*one.chance, one.steps))
+    transition = _step(one, actions)
     one.state = transition.state
     one.steps += 1
     one.terminated = transition.terminated
@@ -193,6 +195,15 @@ def _advance(one: _Live) -> bool:
     return one.terminated or one.steps >= one.match.max_steps
 
 
+def _step(one: _Live, actions: Mapping[int, Action]) -> Transition:
+    if not one.enumerable:
+        return one.game.step(one.state, actions, rng.lazy_generator(*one.chance, one.steps))
+    # One number decides among the listed outcomes, so that play on a table draws the same ones.
+    possible = outcomes(one.game, one.state, actions)
+    u = 0.0 if len(possible) == 1 else rng.unit(rng.fold(0, *one.chance, one.steps))
+    return drawn(possible, u)
+
+
 def _credit(one: _Live, seat: _Seat, number: int, transition: Transition) -> None:
     if not seat.steps:
         return
@@ -200,7 +211,7 @@ def _credit(one: _Live, seat: _Seat, number: int, transition: Transition) -> Non
     reward = float(transition.reward.get(number, 0.0))
     step.reward += reward
     step.domain_reward += reward
-    step.next_view_key = _view_key(one.game.view(transition.state, number))
+    step.next_view_key = key_of_view(one.game.view(transition.state, number))
     if transition.parts:
         added = {name: step.parts.get(name, 0.0) + value for name, value in transition.parts.items()}
         step.parts = {**step.parts, **added}
@@ -236,10 +247,12 @@ def _episode(one: _Live, number: int, policy: Policy) -> Episode:
 
 
 @lru_cache(maxsize=1 << 17)
-def _view_key(view: Any) -> int:
+def key_of_view(view: Any) -> int:
+    """The key of a view, remembered."""
     return key_of(view)
 
 
 @lru_cache(maxsize=1 << 12)
-def _action_key(action: Any) -> int:
+def key_of_action(action: Any) -> int:
+    """The key of an action, remembered."""
     return key_of(action)

@@ -1,13 +1,11 @@
 """What is logged: every metric's name, unit and meaning, and the functions that compute them."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
-from lapwing.core.ragged import has_spread
-from lapwing.core.types import Episode
+from lapwing.core.ragged import has_spread, segment_sum
 
 
 class Metric(NamedTuple):
@@ -58,10 +56,10 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def rollout_metrics(episodes: Sequence[Episode], batch: EpisodeBatch) -> dict[str, float]:
+def rollout_metrics(batch: EpisodeBatch) -> dict[str, float]:
     """Means over the episodes of one iteration, before any filter, and how much was played."""
     returns = batch.episode_return
-    domain = np.array([episode.domain_return for episode in episodes])
+    domain = segment_sum(batch.column("domain_reward"), batch.step_splits) + batch.outcome
     success = batch.column("success")
     spread = has_spread(returns, batch.group)
     _, first = np.unique(batch.group, return_index=True)

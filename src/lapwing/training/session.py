@@ -134,10 +134,10 @@ class Session:
                 self._save(stage, learner, 0)
         # Checkpoint 0 is never deleted, so that a resumed run has the same reference.
         stage.annotators = stage.make_annotators(self.folder.path / "checkpoints" / "0" / "model")
-        episodes: list[Episode] = []
+        episodes: list[Sequence[Episode]] = []
 
-        def keep(played: list[Episode]) -> None:
-            episodes[:] = played
+        def keep(played: Sequence[Episode]) -> None:
+            episodes[:] = [played]
 
         for row in iterate(stage, learner, first, keep):
             done = int(row["iteration"]) + 1
@@ -149,7 +149,7 @@ class Session:
             if stage.evaluate_every and (done % stage.evaluate_every == 0 or is_last):
                 with clock("evaluation"):
                     row |= self.measure()
-                self.folder.write_episodes(f"main-{done:06d}", episodes[:_RECORDED_EPISODES])
+                self.folder.write_episodes(f"main-{done:06d}", list(episodes[-1][:_RECORDED_EPISODES]))
             # A row is logged before its checkpoint, so that no checkpoint is ahead of the log.
             row = self._log(row | clock.seconds | saving.seconds)
             saving = Clock()
@@ -197,7 +197,7 @@ class Session:
             raise Interrupted(interruption.signal_number)
 
 
-def _ignore_episodes(episodes: list[Episode]) -> None:
+def _ignore_episodes(episodes: Sequence[Episode]) -> None:
     pass
 
 

@@ -1,0 +1,70 @@
+"""What an iteration played: the batch, and its episodes for those who want to read them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+from lapwing.core.batch import EpisodeBatch
+from lapwing.core.types import Episode, Group
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Played matches.
+
+    Attributes:
+      batch: all episodes, laid end to end.
+      episodes: the same episodes as objects, in the same order; they may be made only when they are asked for.
+    """
+
+    batch: EpisodeBatch
+    episodes: Sequence[Episode]
+
+    @staticmethod
+    def of(episodes: Sequence[Episode]) -> "Rollout":
+        """A rollout of episodes that exist already."""
+        return Rollout(EpisodeBatch.pack(episodes), episodes)
+
+    def groups(self) -> list[Group]:
+        """The groups in the order of their numbers in the batch."""
+        order = np.argsort(self.batch.group, kind="stable")
+        numbers, first = np.unique(self.batch.group[order], return_index=True)
+        members = np.split(order, first[1:])
+        return [
+            Group(int(number), LazyEpisodes(self.episodes.__getitem__, at))
+            for number, at in zip(numbers, members, strict=True)
+        ]
+
+
+class LazyEpisodes(Sequence[Episode]):
+    """Episodes that are made when they are asked for."""
+
+    def __init__(self, make: Callable[[int], Episode], index: np.ndarray) -> None:
+        """Make the sequence.
+
+        Args:
+          make: from a number to the episode.
+          index: the numbers, in order.
+        """
+        self._make = make
+        self._index = index
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._index)
+
+    @overload
+    def __getitem__(self, at: int) -> Episode: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Episode]: ...
+    def __getitem__(self, at: int | slice) -> Episode | Sequence[Episode]:
+        """One episode, or a part of the sequence."""
+        if isinstance(at, slice):
+            return LazyEpisodes(self._make, self._index[at])
+        return self._make(int(self._index[at]))
+
+    def __iter__(self) -> Iterator[Episode]:
+        """All of them in order."""
+        return (self._make(int(number)) for number in self._index)
