@@ -11,7 +11,7 @@ import torch
 from lapwing.core import rng
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import UserError
-from lapwing.core.ragged import take_segments
+from lapwing.models.distinct import DistinctReplies
 from lapwing.models.scorer import Scored, Scorer
 
 Loss = Callable[..., torch.Tensor]
@@ -202,9 +202,10 @@ class Learner:
 
     def _with_behavior(self, batch: EpisodeBatch) -> EpisodeBatch:
         """Recompute the log-probabilities under the weights that played while these are current."""
-        contexts = [batch.context(n) for n in range(batch.num_steps)]
-        replies = np.split(batch.token, batch.token_splits[1:-1])
-        return batch.with_columns(behavior_logprob=self.scorer.score(contexts, replies)["logprob"])
+        replies = DistinctReplies(batch, np.arange(batch.num_steps))
+        logprob = np.empty(batch.num_tokens)
+        logprob[replies.index] = replies.to_all(self.scorer.score(replies.contexts, replies.replies)["logprob"])
+        return batch.with_columns(behavior_logprob=logprob)
 
     def _minibatches(self, batch: EpisodeBatch, steps: np.ndarray, epoch: int) -> list[np.ndarray]:
         if self.settings.minibatches == 1:
@@ -225,7 +226,7 @@ class Learner:
         want_entropy = any("token_entropy" in r.needs for r, _ in active) or "token_entropy" in self.loss_needs
         finite = True
         if self.mergeable:
-            for scored in self.scorer.micro_batches(tokens.contexts, tokens.replies, entropy=True):
+            for scored in tokens.scored(self.scorer, entropy=True):
                 loss = self._loss(tokens, scored, active)
                 loss.backward()
                 totals.add(tokens, scored, loss)
@@ -259,7 +260,8 @@ class Learner:
     def _carry_through(
         self, tokens: "_Tokens", active: Sequence[tuple[Regulariser, float]], want_entropy: bool, totals: "_Totals"
     ) -> bool:
-        columns = self.scorer.score(tokens.contexts, tokens.replies, want=("logprob", "entropy"))
+        distinct = self.scorer.score(tokens.contexts, tokens.replies, want=("logprob", "entropy"))
+        columns = {name: tokens.to_all(values) for name, values in distinct.items()}
         device = self.parameters[0].device
         leaves = Scored(
             np.arange(len(columns["logprob"])),
@@ -269,7 +271,7 @@ class Learner:
         loss = self._loss(tokens, leaves, active)
         loss.backward()
         totals.add(tokens, leaves, loss)
-        for scored in self.scorer.micro_batches(tokens.contexts, tokens.replies, entropy=want_entropy):
+        for scored in tokens.scored(self.scorer, entropy=want_entropy):
             at = torch.from_numpy(scored.index).to(device)
             assert leaves.logprob.grad is not None
             carried = (leaves.logprob.grad[at] * scored.logprob).sum()
@@ -308,16 +310,13 @@ class Learner:
                 self._average[index].copy_(tensors[f"average.{index}"])
 
 
-class _Tokens:
+class _Tokens(DistinctReplies):
     """The tokens of some steps, as the arguments of losses."""
 
     def __init__(
         self, batch: EpisodeBatch, steps: np.ndarray, advantage: np.ndarray, weight: np.ndarray, *, fresh: bool
     ) -> None:
-        splits = batch.token_splits
-        self.contexts = [batch.context(n) for n in steps]
-        self.replies = [batch.token[splits[n] : splits[n + 1]] for n in steps]
-        self.index = take_segments(splits, steps)[0]
+        super().__init__(batch, steps)
         episode_of_token = batch.episode_of_step[batch.step_of_token]
         self._columns = {
             "advantage": advantage,
