@@ -1,8 +1,8 @@
 """Operations on ragged arrays: values laid end to end, with `splits` of length segments + 1 as boundaries."""
 
-import itertools
-
 import numpy as np
+
+from lapwing.core import rng
 
 
 def lengths_to_splits(lengths: np.ndarray) -> np.ndarray:
@@ -40,26 +40,17 @@ def reverse_discounted_sum(values: np.ndarray, discount: float, splits: np.ndarr
     Returns:
       y, float64 [N].
     """
-    values = np.asarray(values, dtype=np.float64)
-    position_from_end = _position_from_end(splits)
-    result = values.copy()
-    order = np.argsort(position_from_end, kind="stable")
-    bounds = np.searchsorted(position_from_end[order], np.arange(1, position_from_end.max(initial=0) + 2))
-    # All last elements are done; then all last-but-one at once, and so on: one vector operation per position.
-    for low, high in itertools.pairwise(bounds):
-        at = order[low:high]
-        result[at] += discount * result[at + 1]
-    return result
-
-
-def _position_from_end(splits: np.ndarray) -> np.ndarray:
-    return splits[1:][segment_of(splits)] - 1 - np.arange(splits[-1])
+    return reverse_scan(values, discount, splits)
 
 
 def group_index(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the groups 0, 1, …: the group of each member [E] and the size of each group."""
-    _, index = np.unique(group, return_inverse=True)
-    index = index.reshape(-1)
+    if group.dtype.kind == "i" and len(group) and group.min() >= 0 and group.max() < 4 * len(group) + 1024:
+        # Small numbers need no sort.
+        size = np.bincount(group)
+        present = size > 0
+        return (np.cumsum(present) - 1)[group], size[present]
+    index = np.unique(group, return_inverse=True)[1].reshape(-1)
     return index, np.bincount(index)
 
 
@@ -73,16 +64,16 @@ def match_index(*columns: np.ndarray, never: int | None = None) -> np.ndarray:
     Returns:
       int64 [N], numbers from 0 without gaps.
     """
-    index = np.unique(columns[0], return_inverse=True)[1].reshape(-1).astype(np.int64)
-    alone = np.zeros(len(index), dtype=bool)
-    for column in columns[1:]:
-        unique, inverse = np.unique(column, return_inverse=True)
-        index = np.unique(index * len(unique) + inverse.reshape(-1), return_inverse=True)[1].reshape(-1)
-        if never is not None:
-            alone |= column == never
+    # One sort of mixed keys instead of one for each column; that two rows collide has probability 2⁻⁶⁴ a pair.
+    key = np.zeros(len(columns[0]), dtype=np.uint64)
+    alone = np.zeros(len(key), dtype=bool)
+    for column in columns:
+        key = rng.fold_many(key, column)
+    for column in columns[1:] if never is not None else ():
+        alone |= column == never
+    index = np.unique(key, return_inverse=True)[1].reshape(-1)
     if alone.any():
-        index = np.where(alone, len(index) + np.arange(len(index)), index)
-        index = np.unique(index, return_inverse=True)[1].reshape(-1)
+        index = group_index(np.where(alone, len(index) + np.arange(len(index)), index))[0]
     return index
 
 
@@ -132,3 +123,30 @@ def take_segments(splits: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray,
     new_splits = lengths_to_splits(lengths)
     offset = np.repeat(splits[:-1][segments] - new_splits[:-1], lengths)
     return np.arange(new_splits[-1]) + offset, new_splits
+
+
+def reverse_scan(values: np.ndarray, coefficient: np.ndarray | float, splits: np.ndarray) -> np.ndarray:
+    """Linear recurrence from the end of each segment to its beginning, with a coefficient per element.
+
+        y_t = x_t + c_t y_{t+1},   y = 0 past the end of the segment
+
+    Args:
+      values: x, [N].
+      coefficient: c, [N] or one number; that of the last element of a segment plays no part.
+      splits: boundaries of the segments, [S+1].
+
+    Returns:
+      y, float64 [N].
+    """
+    result = np.array(values, dtype=np.float64)
+    coefficient = np.broadcast_to(coefficient, result.shape)
+    length = np.diff(splits)
+    order = np.argsort(-length, kind="stable")
+    last = splits[1:][order] - 1
+    # How many segments reach back that far from their end.
+    reaching = np.searchsorted(-length[order], -np.arange(1, length.max(initial=0)))
+    # All last elements are done; then all last-but-one at once, and so on: one vector operation per position.
+    for back, count in enumerate(reaching, start=1):
+        at = last[:count] - back
+        result[at] += coefficient[at] * result[at + 1]
+    return result

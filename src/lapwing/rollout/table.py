@@ -96,6 +96,8 @@ class Table:
         self.success = _Column(np.float64)
         self.part_names: set[str] = set()
         self._choice_of: dict[tuple[int, int, int], int] = {}
+        self._sums: list[np.ndarray] = []
+        self._options: dict[tuple[int, int], int] = {}
 
     def number(self, state: State) -> int:
         """The number of a state."""
@@ -140,6 +142,7 @@ class Table:
             else:
                 executed = self.invalid.action(legal, 0)
         count = self._add_outcomes(state, executed)
+        self._sums.append(np.cumsum(self.probability[first:]))
         reason = "" if valid else parsed.reason
         self.choices.append(_Choice(valid, parsed if valid else None, executed, text, reason, first, count))
         self.action_key.append(key_of_action(parsed) if valid else 0)
@@ -172,10 +175,30 @@ class Table:
             return 0.0 if getattr(self.game, "has_success", False) else np.nan
         return float(success)
 
+    def heights(self, choices: Sequence[int]) -> np.ndarray:
+        """Running sums of the probabilities of what may come of some choices, [choices, most outcomes].
+
+        Past a choice's last outcome the sum stays what it is.
+        """
+        width = max(self.choices[number].count for number in choices)
+        result = np.empty((len(choices), width))
+        for row, number in enumerate(choices):
+            choice = self.choices[number]
+            sums = self._sums[number]
+            result[row, : choice.count] = sums
+            result[row, choice.count :] = sums[-1]
+        return result
+
     def draws_invalid(self, state: int, token: int) -> int:
         """Of how many legal actions one is drawn in place of this reply; 0 where nothing is drawn."""
         if self.invalid.rule != "random_legal":
             return 0
+        found = self._options.get((state, token))
+        if found is None:
+            found = self._options[state, token] = self._count_options(state, token)
+        return found
+
+    def _count_options(self, state: int, token: int) -> int:
         legal = self.game.legal(self.states[state], 0)
         _, parsed = self.agent.read(np.array([token], dtype=np.int32), legal)
         return len(legal) if isinstance(parsed, Invalid) and legal else 0
@@ -252,12 +275,10 @@ def _step(
     first = np.array([table.choices[number].first for number in chosen])
     result = first[back]
     if (count > 1).any():
+        heights = table.heights(chosen)[back]
         u = rng.uniform(rng.fold_many(chances, index))
-        for number in np.flatnonzero(count > 1):
-            mine = np.flatnonzero(back == number)
-            heights = np.cumsum(table.probability[first[number] : first[number] + count[number]])
-            drawn = heights.searchsorted(u[mine] * heights[-1], side="right")
-            result[mine] += np.minimum(drawn, count[number] - 1)
+        passed = (heights <= (u * heights[:, -1])[:, None]).sum(axis=1)
+        result = result + np.minimum(passed, count[back] - 1)
     return _Record(live, state, token, logprob, choice, result)
 
 
@@ -323,7 +344,7 @@ class _Played:
             terminated=self.terminated,
             truncated=~self.terminated,
             group=_numbered((m.split, m.iteration, m.group) for m in self.matches),
-            match=_numbered(m.identifier for m in self.matches),
+            match=_numbered((m.split, m.iteration, m.group, m.member) for m in self.matches),
             player=np.zeros(len(self.matches), dtype=np.int64),
             policy_version=np.full(len(self.token), self.version),
             token=self.token,

@@ -182,7 +182,9 @@ class Learner:
         self.fault = ""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(progress)
-        steps = np.unique(batch.step_of_token[weight != 0])
+        counts = np.zeros(batch.num_steps, dtype=bool)
+        counts[batch.step_of_token[weight != 0]] = True
+        steps = np.flatnonzero(counts)
         totals = _Totals()
         if len(steps) == 0:
             return totals.metrics(self.learning_rate(progress), skipped=True)
