@@ -66,6 +66,23 @@ def test_packing_lays_episodes_end_to_end(played):
     assert batch.column("part:deaths").tolist() == [0.0, 0.0, 0.0, 0.0, 1.0]
 
 
+def test_spans_and_switches_become_columns_where_every_decision_tells_them(played):
+    # 2 + 1, 1 and 0 + 3 tokens; the first step of an episode switches, whatever its reply says.
+    decisions = [step.decision for episode in played for step in episode.steps]
+    for decision in decisions:
+        decision.span = np.arange(len(decision.token), dtype=np.int8)
+        decision.switch = False
+    decisions[-1].switch = True
+    batch = EpisodeBatch.pack(played)
+    assert batch.column("span").tolist() == [0, 1, 0, 0, 0, 1, 2]
+    assert batch.column("switch").tolist() == [True, False, True, True, True]
+    decisions[-1].switch = False
+    assert EpisodeBatch.pack(played).column("switch").tolist() == [True, False, True, True, False]
+    decisions[1].span = None
+    decisions[2].switch = None
+    assert not {"span", "switch"} & set(EpisodeBatch.pack(played).extra)
+
+
 def test_groups_and_matches_are_numbered_as_they_appear(played):
     # Fails when a group is named by its number alone, without the iteration that it belongs to.
     later = dataclasses.replace(played[1], match=dataclasses.replace(played[1].match, iteration=1))

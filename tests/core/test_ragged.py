@@ -13,6 +13,7 @@ from lapwing.core.ragged import (
     has_spread,
     lengths_to_splits,
     reverse_discounted_sum,
+    reverse_scan,
     segment_mean,
     segment_of,
     segment_sum,
@@ -98,3 +99,22 @@ def test_groups_are_numbered_in_the_order_of_their_names():
     index, size = group_index(np.array([9, 4, 9, 4, 9]))
     assert index.tolist() == [1, 0, 1, 0, 1]
     assert size.tolist() == [2, 3]
+
+
+@given(RAGGED, st.data())
+def test_a_scan_is_a_loop_from_the_end_with_each_element_its_own_coefficient(ragged, data):
+    # Fails when a segment takes up what follows it, or an element takes its neighbour's coefficient.
+    values, splits = lay_out(ragged)
+    coefficient = np.array(data.draw(st.lists(st.floats(-1, 1), min_size=len(values), max_size=len(values))))
+    expected = values.copy()
+    for low, high in pairwise(splits):
+        for t in reversed(range(low, high - 1)):
+            expected[t] += coefficient[t] * expected[t + 1]
+    np.testing.assert_array_equal(reverse_scan(values, coefficient, splits), expected)
+
+
+def test_a_scan_by_hand():
+    #   4;  1 + ½·4 = 3;  2 + 2·3 = 8;  next segment alone: 8, whatever its coefficient
+    values, coefficient = np.array([2.0, 1.0, 4.0, 8.0]), np.array([2.0, 0.5, 9.0, 9.0])
+    np.testing.assert_array_equal(reverse_scan(values, coefficient, np.array([0, 3, 3, 4])), [8, 3, 4, 8])
+    np.testing.assert_array_equal(values, [2, 1, 4, 8])

@@ -39,6 +39,15 @@ def test_published_numbers(returns, settings, expected):
     np.testing.assert_allclose(grpo(episodes([[r] for r in returns]), **settings), expected, atol=1e-6)
 
 
+def test_published_numbers_of_two_turns():
+    # A search worth 1, 1, 0, 0, then an answer worth 1, 0, 0, 1: all steps of an episode have the same advantage.
+    outcome = [1, 0, 0, 1]
+    only_outcome = grpo(episodes([[0, 0]] * 4, outcome=outcome), eps=0.0)
+    merged = grpo(episodes([[1, 0], [1, 0], [0, 0], [0, 0]], outcome=outcome), eps=0.0)
+    np.testing.assert_allclose(only_outcome, np.repeat([0.8660254, -0.8660254, -0.8660254, 0.8660254], 2), atol=1e-6)
+    np.testing.assert_allclose(merged, np.repeat([1.2247449, 0, -1.2247449, 0], 2), atol=1e-6)
+
+
 def test_a_long_episode_counts_once_in_the_statistics():
     # Fails when mean or std run over steps instead of episodes.
     #   returns 1 and 0, mean ½ (over steps it would be ¾), population std ½
@@ -107,3 +116,30 @@ def test_permuting_episodes_permutes_the_advantages(rewards, random):
 def test_negative_settings_are_refused(setting, value):
     with pytest.raises(UserError, match=f"{setting} must be at least 0"):
         grpo(episodes([[1]]), **{setting: value})
+
+
+@given(reward_lists, st.integers(-20, 20))
+def test_each_group_sums_to_zero_and_ignores_a_constant_of_its_own(rewards, shift):
+    # Fails when the baseline is that of the batch.
+    group = [i % 2 for i in range(len(rewards))]
+    batch = episodes(rewards, group=group)
+    shifted = episodes(rewards, group=group, outcome=[shift * g for g in group])
+    of_episode = grpo(batch)[batch.step_splits[:-1]]
+    np.testing.assert_allclose(np.bincount(group, of_episode), 0, atol=1e-9)
+    np.testing.assert_allclose(grpo(shifted), grpo(batch), atol=1e-9)
+
+
+def test_it_agrees_with_loops_on_random_ragged_batches(make_keyed_batch):
+    for seed in range(200):
+        batch = make_keyed_batch(seed)
+        returns = [
+            batch.reward[batch.step_splits[i] : batch.step_splits[i + 1]].sum() + batch.outcome[i]
+            for i in range(batch.num_episodes)
+        ]
+        expected = []
+        for i, own in enumerate(returns):
+            group = [r for r, g in zip(returns, batch.group, strict=True) if g == batch.group[i]]
+            spread = len(group) > 1 and max(group) - min(group) > 1e-9
+            advantage = (own - np.mean(group)) / (np.std(group, ddof=1) + 1e-6) if spread else 0.0
+            expected += [advantage] * int(batch.episode_length[i])
+        np.testing.assert_allclose(grpo(batch), expected, atol=1e-6)

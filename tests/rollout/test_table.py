@@ -86,7 +86,8 @@ def test_episodes_made_on_demand_are_those_of_play(agent, rule):
                 assert getattr(one, f.name) == getattr(other, f.name), f.name
         assert (one.final_context is None) == (other.final_context is None)
         for step, same in zip(one.steps, other.steps, strict=True):
-            for name in ("action", "view", "view_key", "action_key", "next_view_key", "reward", "domain_reward"):
+            fields = ("action", "view", "view_key", "action_key", "next_view_key", "reward", "domain_reward")
+            for name in (*fields, "state", "steps_left"):
                 assert getattr(step, name) == getattr(same, name), name
             for name in ("action", "valid", "text", "reason", "extends", "stop_reason"):
                 assert getattr(step.decision, name) == getattr(same.decision, name), name

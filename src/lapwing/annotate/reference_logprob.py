@@ -8,6 +8,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from lapwing.core.batch import EpisodeBatch
+from lapwing.models.distinct import DistinctReplies
 from lapwing.models.scorer import Scorer
 
 PRODUCES = ("reference_logprob",)
@@ -39,6 +40,7 @@ class ReferenceLogprob:
 
     def columns(self, batch: EpisodeBatch) -> dict[str, np.ndarray]:
         """`reference_logprob`, float64 [K], nats."""
-        contexts = [batch.context(n) for n in range(batch.num_steps)]
-        replies = np.split(batch.token, batch.token_splits[1:-1])
-        return {"reference_logprob": self._scorer.score(contexts, replies)["logprob"]}
+        distinct = DistinctReplies(batch, np.arange(batch.num_steps))
+        logprob = np.empty(batch.num_tokens)
+        logprob[distinct.index] = distinct.to_all(self._scorer.score(distinct.contexts, distinct.replies)["logprob"])
+        return {"reference_logprob": logprob}

@@ -17,7 +17,7 @@ from lapwing.core.columns import PART_PREFIX, column_axis, producer
 from lapwing.core.errors import LapwingError, MissingColumnError
 from lapwing.core.ragged import concatenate_splits, lengths_to_splits, segment_of, segment_sum, take_segments
 from lapwing.core.storage import atomic_path, bytes_key
-from lapwing.core.types import Episode
+from lapwing.core.types import Episode, Step
 
 SCHEMA_VERSION = 1
 _EMPTY = np.zeros(0, dtype=np.int32)
@@ -226,6 +226,7 @@ class EpisodeBatch:
         """Lay played episodes end to end.
 
         `group` numbers the pairs (iteration, group) of the matches and `match` the matches, in order of appearance.
+        The columns `span` and `switch` are there if every decision tells them; the first step of an episode switches.
 
         Raises:
           LapwingError: there are no episodes.
@@ -242,11 +243,6 @@ class EpisodeBatch:
         for e in episodes:
             groups.setdefault((e.match.split, e.match.iteration, e.match.group), len(groups))
             matches.setdefault(e.match.identifier, len(matches))
-        parts = sorted({name for step in steps for name in step.parts})
-        extra = {PART_PREFIX + name: np.array([step.parts.get(name, 0.0) for step in steps]) for name in parts}
-        extra["context_key"] = _context_keys([decision.context for decision in decisions])
-        extra["domain_reward"] = np.array([step.domain_reward for step in steps], dtype=np.float64)
-        extra["success"] = np.array([np.nan if e.success is None else float(e.success) for e in episodes])
         return EpisodeBatch(
             step_splits=lengths_to_splits(np.array([len(e.steps) for e in episodes])),
             token_splits=lengths_to_splits(np.array([len(d.token) for d in decisions])),
@@ -272,7 +268,7 @@ class EpisodeBatch:
             action_key=np.array([step.action_key for step in steps], dtype=np.uint64),
             next_view_key=np.array([step.next_view_key for step in steps], dtype=np.uint64),
             valid=np.array([d.valid for d in decisions]),
-            extra=extra,
+            extra=_played_columns(episodes, steps),
         )
 
     def save(self, path: str | Path) -> None:
@@ -295,6 +291,22 @@ class EpisodeBatch:
             raise LapwingError(f"{path} has schema version {version}; this Lapwing reads {SCHEMA_VERSION}.")
         base = {name: arrays.pop(name) for name in _BASE_AXES}
         return EpisodeBatch(**base, extra=arrays)
+
+
+def _played_columns(episodes: Sequence[Episode], steps: Sequence[Step]) -> dict[str, np.ndarray]:
+    decisions = [step.decision for step in steps]
+    parts = sorted({name for step in steps for name in step.parts})
+    extra = {PART_PREFIX + name: np.array([step.parts.get(name, 0.0) for step in steps]) for name in parts}
+    extra["context_key"] = _context_keys([decision.context for decision in decisions])
+    extra["domain_reward"] = np.array([step.domain_reward for step in steps], dtype=np.float64)
+    extra["success"] = np.array([np.nan if e.success is None else float(e.success) for e in episodes])
+    spans = [d.span for d in decisions if d.span is not None]
+    if len(spans) == len(decisions):
+        extra["span"] = np.concatenate(spans)
+    if all(d.switch is not None for d in decisions):
+        first = [step is episode.steps[0] for episode in episodes for step in episode.steps]
+        extra["switch"] = np.array([bool(d.switch) for d in decisions]) | np.array(first)
+    return extra
 
 
 def _context_keys(contexts: Sequence[np.ndarray]) -> np.ndarray:

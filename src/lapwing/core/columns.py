@@ -17,7 +17,7 @@ COLUMNS: dict[str, Column] = {
     "context_key": Column("N", "rollout/play", "64-bit hash of the whole context; equal contexts have equal keys"),
     "value": Column("N", "annotate/value", "critic's value of the state before the step"),
     "final_value": Column("E", "annotate/value", "critic's value of the state after a truncated episode"),
-    "token_value": Column("K", "annotate/value", "critic's value before each reply token"),
+    "token_value": Column("K", "annotate/token_value", "critic's value before each reply token"),
     "v_low": Column("N", "annotate/hierarchy_values", "value of the low level (HiPER)"),
     "v_high": Column("N", "annotate/hierarchy_values", "value of the high level (HiPER)"),
     "v_term": Column("N", "annotate/hierarchy_values", "value at the end of a segment (HiPER)"),

@@ -1,6 +1,6 @@
-"""The eight protocols that the rooms of Lapwing meet at."""
+"""The nine protocols that the rooms of Lapwing meet at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -103,6 +103,10 @@ class Sampler(Protocol):
         """Whether the finished group is accepted for training."""
         ...
 
+    def columns(self, rollout: Rollout, collect: Callable[[Sequence[Match]], Rollout]) -> dict[str, np.ndarray]:
+        """Columns that need further matches, which `collect` plays; most samplers have none."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """What must be saved for an exact resume, as JSON."""
         ...
@@ -125,4 +129,26 @@ class Annotator(Protocol):
 
     def columns(self, batch: Any) -> dict[str, np.ndarray]:
         """The new columns by name."""
+        ...
+
+
+@runtime_checkable
+class Critic(Annotator, Protocol):
+    """An annotator that learns beside the policy."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the policy may learn from its columns; until then the critic learns alone."""
+        ...
+
+    def learn(self, batch: Any, advantage: np.ndarray) -> dict[str, float]:
+        """Learn from what was played and from the advantage as the credit gave it; metrics by name."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What must be saved for an exact resume, as tensors by name."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
         ...

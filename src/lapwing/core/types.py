@@ -45,7 +45,7 @@ class Match:
     """One play of a game from one seed.
 
     The members of a group share `seed`, `split`, `iteration` and `group`, therefore their initial state; with
-    `share_chance` they also share the chance of every transition.
+    `share_chance` they also share the chance of every transition. A match with a `start_state` begins there.
     """
 
     game: Any
@@ -57,6 +57,7 @@ class Match:
     max_steps: int
     share_chance: bool = True
     start: tuple[int, int] | None = None
+    start_state: State = None
 
     @property
     def start_address(self) -> tuple[int, int]:
@@ -128,6 +129,8 @@ class Decision:
       reason: why the reply was invalid, empty if it was valid.
       extends: how many leading tokens of `context` are the previous context and reply of the episode; 0 = fresh.
       stop_reason: what ended the reply: "end", "stop" or "length".
+      span: what each reply token belongs to, as the column `span` numbers it; None where the parser does not say.
+      switch: the reply opens a new segment of a plan; None where the parser reads no plans.
     """
 
     action: Action | None
@@ -139,11 +142,16 @@ class Decision:
     reason: str = ""
     extends: int = 0
     stop_reason: str = "end"
+    span: np.ndarray | None = None
+    switch: bool | None = None
 
 
 @dataclass(slots=True)
 class Step:
-    """One decision of an episode and what came of it."""
+    """One decision of an episode and what came of it.
+
+    `state` and `steps_left` say where the match stood, for those who play on from there.
+    """
 
     decision: Decision
     action: Action | None
@@ -154,6 +162,8 @@ class Step:
     reward: float
     domain_reward: float
     parts: Mapping[str, float]
+    state: State = None
+    steps_left: int = 0
 
 
 @dataclass(slots=True)

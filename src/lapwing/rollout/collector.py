@@ -9,7 +9,8 @@ from lapwing.core.types import Episode, Match, State
 from lapwing.games.game import has_exact_outcomes, outcomes
 from lapwing.policies.agent import Agent, InvalidRule
 from lapwing.rollout.play import initial_state, play
-from lapwing.rollout.table import Table, fits, play_on_table
+from lapwing.rollout.table import Table, fits
+from lapwing.rollout.table_play import play_on_table
 
 # A table of random maps grows with every iteration; past this many states it is begun anew.
 _TABLE_STATES = 5000

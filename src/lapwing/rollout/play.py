@@ -17,6 +17,8 @@ _NO_RULE = InvalidRule()
 
 def initial_state(match: Match) -> State:
     """The state that a match begins in; members of a group begin in the same one, whatever they share later."""
+    if match.start_state is not None:
+        return match.start_state
     address = (match.seed, match.split, *match.start_address)
     if match.game.restorable:
         return _shared_start(match.game, address)
@@ -166,6 +168,8 @@ def _accept(seat: _Seat, ask: Ask, decision: Decision, memory: Any, invalid: Inv
             reward=-penalty,
             domain_reward=0.0,
             parts={},
+            state=ask.state,
+            steps_left=ask.steps_left,
         )
     )
     seat.memory = memory

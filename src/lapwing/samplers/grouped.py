@@ -1,10 +1,14 @@
 """Groups of matches that begin in the same state."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.core.protocols import Game
+from lapwing.core.rollout import Rollout
 from lapwing.core.types import Group, Match
 
 
@@ -98,6 +102,11 @@ class Grouped:
             elif not solved and start not in self._unsolved:
                 self._unsolved = [*self._unsolved, start][-self.pool :]
         return True
+
+    def columns(self, rollout: Rollout, collect: Callable[[Sequence[Match]], Rollout]) -> dict[str, np.ndarray]:
+        """None: plain groups measure nothing besides their episodes."""
+        del rollout, collect
+        return {}
 
     def state(self) -> dict[str, Any]:
         """The pool of unsolved starts."""

@@ -1,0 +1,263 @@
+"""Play on a table: many matches of an enumerable game at once, a few array operations for each step.
+
+Where a game of one player lists its outcomes, the policy reads only the current view, and a reply is one token, all
+that can happen at a state is the same for every match that comes there. It is looked up once; after that a step of
+thousands of matches is a draw of tokens and a draw of outcomes. The result is that of `play.play`, bit for bit, given
+the same next-token distributions: both take their noise from the same keys.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lapwing.core import rng
+from lapwing.core.batch import EpisodeBatch
+from lapwing.core.columns import PART_PREFIX
+from lapwing.core.ragged import lengths_to_splits, take_segments
+from lapwing.core.rollout import LazyEpisodes, Rollout
+from lapwing.core.types import Decision, Episode, Match, Step
+from lapwing.rollout.play import initial_state
+from lapwing.rollout.table import Table
+
+_EMPTY = np.zeros(0, dtype=np.int32)
+
+
+class _Record(NamedTuple):
+    """One step of the lockstep: the matches that were live, and what each did."""
+
+    match: np.ndarray
+    state: np.ndarray
+    token: np.ndarray
+    logprob: np.ndarray
+    choice: np.ndarray
+    result: np.ndarray
+
+
+def play_on_table(table: Table, matches: Sequence[Match]) -> Rollout:
+    """Play matches to their end.
+
+    Args:
+      table: of the matches' game; it grows.
+      matches: what to play; `fits` says whether that is possible here.
+
+    Returns:
+      The episodes in the order of the matches.
+    """
+    seats, chances = _keys(matches)
+    state = _starts(table, matches)
+    left = np.array([match.max_steps for match in matches])
+    live = np.arange(len(matches))
+    records: list[_Record] = []
+    while len(live):
+        record = _step(table, live, state[live], rng.fold_many(seats[live], len(records)), chances[live], len(records))
+        records.append(record)
+        state[live] = table.next_state.array[record.result]
+        going = ~table.ended.array[record.result] & (left[live] > len(records))
+        live = live[going]
+    return _Played(table, matches, records, state).rollout()
+
+
+def _starts(table: Table, matches: Sequence[Match]) -> np.ndarray:
+    starts: dict[Any, int] = {}
+    state = np.empty(len(matches), dtype=np.int64)
+    for i, match in enumerate(matches):
+        address = (match.seed, match.split, match.start_address, match.start_state)
+        if address not in starts:
+            starts[address] = table.number(initial_state(match))
+        state[i] = starts[address]
+    return state
+
+
+def _keys(matches: Sequence[Match]) -> tuple[np.ndarray, np.ndarray]:
+    """The keys of each match's replies and of its chance, as `play` has them."""
+    prefix: dict[tuple[Any, ...], tuple[int, int]] = {}
+    seats = np.empty(len(matches), dtype=np.uint64)
+    chances = np.empty(len(matches), dtype=np.uint64)
+    shared = np.empty(len(matches), dtype=bool)
+    for i, match in enumerate(matches):
+        address = (match.seed, match.split, match.iteration, match.group)
+        if address not in prefix:
+            prefix[address] = (rng.fold(0, "reply", *address), rng.fold(0, "chance", *address))
+        seats[i], chances[i] = prefix[address]
+        shared[i] = match.share_chance
+    member = np.array([match.member for match in matches])
+    seats = rng.fold_many(rng.fold_many(seats, member), 0)
+    together = rng.fold_many(chances, rng.word_of("shared"))
+    return seats, np.where(shared, together, rng.fold_many(chances, member))
+
+
+def _step(
+    table: Table, live: np.ndarray, state: np.ndarray, replies: np.ndarray, chances: np.ndarray, index: int
+) -> _Record:
+    here, at = np.unique(state, return_inverse=True)
+    prompts = [table.prompt(number) for number in here.tolist()]
+    generator: Any = table.agent.generator
+    token, logprob = generator.draw_first(prompts, at.reshape(-1), replies)
+    choice, chosen, back = _choices(table, state, token, replies)
+    count = np.array([table.choices[number].count for number in chosen])
+    first = np.array([table.choices[number].first for number in chosen])
+    result = first[back]
+    if (count > 1).any():
+        heights = table.heights(chosen)[back]
+        u = rng.uniform(rng.fold_many(chances, index))
+        passed = (heights <= (u * heights[:, -1])[:, None]).sum(axis=1)
+        result = result + np.minimum(passed, count[back] - 1)
+    return _Record(live, state, token, logprob, choice, result)
+
+
+def _choices(
+    table: Table, state: np.ndarray, token: np.ndarray, replies: np.ndarray
+) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """The choice of each match, the different ones, and which of them each match made."""
+    pair = state << 32 | token
+    different, back = np.unique(pair, return_inverse=True)
+    states, tokens = (different >> 32).tolist(), (different & 0xFFFFFFFF).tolist()
+    legal = np.array([table.draws_invalid(s, t) for s, t in zip(states, tokens, strict=True)])
+    back = back.reshape(-1)
+    drawn = np.full(len(state), -1)
+    if legal.any():
+        options = legal[back]
+        noise = rng.fold_many(replies, rng.word_of("invalid"))
+        picked = noise % np.maximum(options, 1).astype(np.uint64)
+        drawn = np.where(options > 0, picked.astype(np.int64), -1)
+        different, back = np.unique(np.stack([pair, drawn]), axis=1, return_inverse=True)
+        back = back.reshape(-1)
+        states, tokens = (different[0] >> 32).tolist(), (different[0] & 0xFFFFFFFF).tolist()
+        picks = different[1].tolist()
+    else:
+        picks = [-1] * len(states)
+    chosen = [table.choice(*key) for key in zip(states, tokens, picks, strict=True)]
+    return np.array(chosen)[back], chosen, back
+
+
+class _Played:
+    """The records of all steps, sorted by match."""
+
+    def __init__(self, table: Table, matches: Sequence[Match], records: Sequence[_Record], final: np.ndarray) -> None:
+        self.table = table
+        self.matches = matches
+        self.final = final
+        self.version = table.agent.version
+        match = np.concatenate([record.match for record in records])
+        order = np.argsort(match, kind="stable")
+        self.splits = lengths_to_splits(np.bincount(match, minlength=len(matches)))
+        self.state, self.token, self.logprob, self.choice, self.result = (
+            np.concatenate([getattr(record, name) for record in records])[order]
+            for name in ("state", "token", "logprob", "choice", "result")
+        )
+        self.terminated = table.ended.array[self.result[self.splits[1:] - 1]]
+
+    def rollout(self) -> Rollout:
+        return Rollout(self._batch(), LazyEpisodes(self._episode, np.arange(len(self.matches))))
+
+    def _batch(self) -> EpisodeBatch:
+        table, splits = self.table, self.splits
+        contexts = [_EMPTY if prompt is None else prompt.token for prompt in table.prompts]
+        taken, context_splits = take_segments(lengths_to_splits(np.array([len(c) for c in contexts])), self.state)
+        final_context, final_splits = self._final_contexts()
+        view_key = table.view_key.array
+        reward = table.reward.array[self.result]
+        return EpisodeBatch(
+            step_splits=splits,
+            token_splits=np.arange(len(self.token) + 1),
+            context_splits=context_splits,
+            extends_previous=np.zeros(len(self.token), dtype=bool),
+            reward=reward - table.penalty.array[self.choice],
+            outcome=np.add.reduceat(table.outcome.array[self.result], splits[:-1]),
+            terminated=self.terminated,
+            truncated=~self.terminated,
+            group=_numbered((m.split, m.iteration, m.group) for m in self.matches),
+            match=_numbered((m.split, m.iteration, m.group, m.member) for m in self.matches),
+            player=np.zeros(len(self.matches), dtype=np.int64),
+            policy_version=np.full(len(self.token), self.version),
+            token=self.token,
+            context_token=np.concatenate(contexts)[taken],
+            sampler_logprob=self.logprob,
+            behavior_logprob=self.logprob.copy(),
+            final_context_splits=final_splits,
+            final_context_token=final_context,
+            view_key=view_key[self.state],
+            action_key=table.action_key.array[self.choice],
+            next_view_key=view_key[table.next_state.array[self.result]],
+            valid=table.is_valid.array[self.choice],
+            extra={
+                **self._parts(),
+                "context_key": table.context_key.array[self.state],
+                "domain_reward": reward,
+                "success": table.success.array[self.result[splits[1:] - 1]],
+            },
+        )
+
+    def _parts(self) -> dict[str, np.ndarray]:
+        if not self.table.part_names:
+            return {}
+        used, back = np.unique(self.result, return_inverse=True)
+        found = [self.table.transitions[number] for number in used.tolist()]
+        parts = [{} if transition is None else transition.parts for transition in found]
+        names = sorted({name for part in parts for name in part})
+        return {
+            PART_PREFIX + name: np.array([part.get(name, 0.0) for part in parts])[back.reshape(-1)] for name in names
+        }
+
+    def _final_contexts(self) -> tuple[np.ndarray, np.ndarray]:
+        cut = np.flatnonzero(~self.terminated)
+        finals = [_EMPTY] * len(self.matches)
+        for i in cut.tolist():
+            finals[i] = self.table.prompt(int(self.final[i])).token
+        return np.concatenate(finals), lengths_to_splits(np.array([len(final) for final in finals]))
+
+    def _episode(self, number: int) -> Episode:
+        table = self.table
+        at = slice(int(self.splits[number]), int(self.splits[number + 1]))
+        terminated, final = bool(self.terminated[number]), int(self.final[number])
+        success = float(table.success.array[self.result[at.stop - 1]])
+        return Episode(
+            match=self.matches[number],
+            player=0,
+            steps=[self._object(n, self.matches[number].max_steps - n + at.start) for n in range(at.start, at.stop)],
+            terminated=terminated,
+            truncated=not terminated,
+            outcome=float(table.outcome.array[self.result[at]].sum()),
+            success=None if np.isnan(success) else bool(success),
+            final_context=None if terminated else table.prompt(final).token,
+            final_view=table.views[final],
+            policy_version=self.version,
+        )
+
+    def _object(self, n: int, steps_left: int) -> Step:
+        table = self.table
+        state, result, number = int(self.state[n]), int(self.result[n]), int(self.choice[n])
+        choice, transition = table.choices[number], table.transitions[result]
+        reward = float(table.reward.array[result])
+        generator: Any = table.agent.generator
+        token = self.token[n : n + 1]
+        decision = Decision(
+            action=choice.action,
+            valid=choice.valid,
+            text=choice.text,
+            context=table.prompt(state).token,
+            token=token,
+            logprob=self.logprob[n : n + 1],
+            reason=choice.reason,
+            stop_reason=generator.stop_reason(token.tolist()),
+        )
+        return Step(
+            decision=decision,
+            action=choice.executed,
+            view=table.views[state],
+            view_key=int(table.view_key.array[state]),
+            action_key=int(table.action_key.array[number]),
+            next_view_key=int(table.view_key.array[table.next_state.array[result]]),
+            reward=reward - float(table.penalty.array[number]),
+            domain_reward=reward,
+            parts={} if transition is None else transition.parts,
+            state=table.states[state],
+            steps_left=steps_left,
+        )
+
+
+def _numbered(names: Any) -> np.ndarray:
+    """Numbers in the order of appearance."""
+    found: dict[Any, int] = {}
+    return np.array([found.setdefault(name, len(found)) for name in names])

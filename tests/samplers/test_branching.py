@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from lapwing.core.errors import UserError
+from lapwing.credit.vine import vine
+from lapwing.games.frozen_lake import FrozenLake
+from lapwing.generation.transformers import Transformers
+from lapwing.policies.agent import Agent, InvalidRule
+from lapwing.policies.baselines import LegalRandom
+from lapwing.policies.contexts import StateOnly
+from lapwing.policies.parsers import Bare
+from lapwing.policies.renderers import Grid
+from lapwing.rollout.collector import LocalCollector
+from lapwing.samplers.branching import Branching
+from lapwing.tabular.enumerate import enumerate_game
+from lapwing.tabular.policy_evaluation import policy_values, uniform_policy
+
+GAME = FrozenLake(map_name="4x4", slippery=True)
+SETTINGS = {"groups": 1, "group_size": 6, "max_steps": 8, "share_chance": False}
+
+
+def played(collector, **settings):
+    sampler = Branching(GAME, seed=1, **{**SETTINGS, **settings})
+    rollout = collector.collect(sampler.draw(0))
+    return rollout, sampler.columns(rollout, collector.collect)
+
+
+@pytest.fixture
+def collector(model, tokenizer):
+    generator = Transformers(model, tokenizer, max_tokens=1, cache=False)
+    agent = Agent(renderer=Grid(), context=StateOnly(), parser=Bare(), tokenizer=tokenizer, generator=generator)
+    return LocalCollector(agent, invalid=InvalidRule(penalty=1.0))
+
+
+def test_branches_measure_the_exact_value_of_a_known_policy():
+    # Fails when branches begin elsewhere, play for another number of steps, or share their chance.
+
+    game = FrozenLake(size=3, frozen_probability=1.0, slippery=True)
+    collector = LocalCollector(LegalRandom(), invalid=InvalidRule())
+    sampler = Branching(game, seed=1, branches=1000, **SETTINGS)
+    rollout = collector.collect(sampler.draw(0))
+    columns = sampler.columns(rollout, collector.collect)
+    steps = [step for episode in rollout.episodes for step in episode.steps]
+    table = enumerate_game(game, [steps[0].state])
+    values = policy_values(table, uniform_policy(table), 8)
+    exact = np.array([values[step.steps_left, table.index[step.state]] for step in steps])
+    # Four standard errors of a mean of 1,000 zeros and ones.
+    assert exact.max() > 0.1
+    assert np.all(np.abs(columns["branch_value"] - exact) <= 4 * np.sqrt(0.25 / 1000))
+
+
+def test_the_next_value_is_that_of_the_next_step_and_0_at_the_end(collector):
+    rollout, columns = played(collector, branches=3)
+    last = rollout.batch.step_splits[1:] - 1
+    inner = np.setdiff1d(np.arange(rollout.batch.num_steps), last)
+    np.testing.assert_array_equal(columns["next_branch_value"][last], 0.0)
+    np.testing.assert_array_equal(columns["next_branch_value"][inner], columns["branch_value"][inner + 1])
+    advantage = vine(rollout.batch.with_columns(**columns))
+    assert np.isfinite(advantage).all()
+
+
+def test_equal_states_with_equally_many_steps_left_have_one_value(collector):
+    rollout, columns = played(collector, branches=3)
+    seen = {}
+    steps = [step for episode in rollout.episodes for step in episode.steps]
+    for step, value in zip(steps, columns["branch_value"], strict=True):
+        assert seen.setdefault((step.state, step.steps_left), value) == value
+    assert len(seen) < len(steps)
+
+
+def test_the_episodes_are_those_of_plain_groups(collector):
+    from lapwing.samplers.grouped import Grouped
+
+    rollout, _ = played(collector, branches=2)
+    plain = collector.collect(Grouped(GAME, seed=1, **SETTINGS).draw(0))
+    np.testing.assert_array_equal(rollout.batch.token, plain.batch.token)
+
+
+def test_impossible_settings_are_refused():
+    with pytest.raises(UserError, match="branches is at least 1"):
+        Branching(GAME, seed=0, branches=0)
