@@ -13,8 +13,10 @@ PAGE = Path(__file__).parent / "reference.md"
 ROOMS = {
     "games": "Games",
     "credit": "Credit",
+    "modulation": "Modulation",
     "selection": "Selection",
     "filters": "Filters",
+    "shaping": "Shaping",
     "aggregation": "Aggregation",
     "losses": "Losses and regularisers",
     "samplers": "Samplers",

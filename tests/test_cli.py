@@ -72,7 +72,17 @@ def test_the_version_is_shown(lapwing):
     assert lapwing("--version") == Ended(0, f"lapwing {__version__}\n", "")
 
 
-ROOMS = ["games", "credit", "selection", "filters", "aggregation", "losses", "samplers"]
+ROOMS = [
+    "games",
+    "credit",
+    "modulation",
+    "selection",
+    "filters",
+    "shaping",
+    "aggregation",
+    "losses",
+    "samplers",
+]
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -134,7 +144,6 @@ WRONG = {
     "play of a seed below zero": (["play", "snake", "--seed", "-1"], "seed"),
     "play of no steps": (["play", "snake", "--max-steps", "0"], "at least 1"),
     "an unknown list": (["list", "gmaes"], "did you mean games?"),
-    "an empty list": (["list", "shaping"], "nothing in 'shaping'"),
 }
 
 

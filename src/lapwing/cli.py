@@ -131,6 +131,142 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE…", help="Two or more recipes, by name or by path.")],
+    seeds: Annotated[int, typer.Option(help="Every recipe is trained with the seeds 0 … N − 1.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the comparison; one of an earlier comparison is gone on with.")
+    ] = None,
+    settings: Sets = None,
+    measure: Annotated[
+        str | None, typer.Option(help="success, score or return; the first that the game has if left out.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Runs at once; the number of cores if left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to stderr.")] = False,
+    allow_code: AllowCode = None,
+) -> None:
+    """Train recipes with the same seeds and say which is better, if the seeds can tell."""
+    import contextlib
+
+    from lapwing.console import ComparisonProgress, show_comparison
+
+    with (
+        contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
+        ComparisonProgress() as progress,
+    ):
+        progress.greet(", ".join(recipes))
+        from lapwing import api
+
+        finished = api.compare(
+            recipes,
+            seeds=seeds,
+            run=run,
+            overrides=settings or [],
+            measure=measure,
+            workers=workers,
+            allow_code=allow_code or [],
+            watch=progress.watch,
+        )
+    if as_json:
+        _print(json.dumps(finished.result, indent=2, allow_nan=False))
+    else:
+        show_comparison(finished)
+
+
+@app.command()
+def audit(
+    what: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="A recipe (after its warm start) or a run.")],
+    methods: Annotated[str | None, typer.Option(help="Credit methods, separated by commas; all if left out.")] = None,
+    groups: Annotated[
+        str | None, typer.Option(help="Group sizes, separated by commas; 8, 32, 128 and the recipe's if left out.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(help="How many are played.")] = 4096,
+    settings: Sets = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SECTION.KEY=VALUE,…", help="Audit once for each value; may be repeated."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to stderr.")] = False,
+) -> None:
+    """Hold every credit method against the exact answer, on the same episodes."""
+    import contextlib
+
+    from lapwing.console import Progress, show_audit
+
+    sizes = None if groups is None else [_whole_number("--groups", part) for part in groups.split(",")]
+    names = None if methods is None else [part.strip() for part in methods.split(",")]
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(), Progress() as progress:
+        progress.greet(what)
+        from lapwing import api
+
+        result = api.audit(
+            what,
+            methods=names,
+            groups=sizes,
+            episodes=episodes,
+            overrides=settings or [],
+            vary=vary or [],
+            watch=progress.watch,
+        )
+    if as_json:
+        _print(json.dumps(result, indent=2, allow_nan=False))
+    else:
+        show_audit(result)
+
+
+def _whole_number(option: str, text: str) -> int:
+    if not text.strip().isdecimal():
+        raise UserError(f"{option} takes whole numbers separated by commas, not '{text.strip()}'.")
+    return int(text)
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="A JSONL file (.gz too), a folder of them, or the folder of a run.")],
+    format: Annotated[str, typer.Option(help="auto, lapwing, trl, verl or verifiers.")] = "auto",
+    methods: Annotated[str | None, typer.Option(help="Credit methods, separated by commas; all if left out.")] = None,
+    modulation: Annotated[
+        str | None, typer.Option(help="Modulations of grpo, separated by commas; all if left out, none for none.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="METHOD.SETTING=VALUE", help="Change a setting; may be repeated."),
+    ] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", metavar="FIELD=PLACE", help="Where the rows hold a field.")
+    ] = None,
+    views: Annotated[
+        str, typer.Option(help="What a chat's assistant saw: last (messages since its last one) or history.")
+    ] = "last",
+    out: Annotated[Path | None, typer.Option(help="Folder for score.json and score.html.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Score transcripts made elsewhere by every credit method; no model is needed."""
+    from lapwing import api
+    from lapwing.console import show_score
+
+    found = api.score(
+        file,
+        format=format,
+        methods=_names(methods),
+        modulations=_names(modulation),
+        overrides=settings or [],
+        mapping=mapping or [],
+        views=views,
+        out=out,
+    )
+    if as_json:
+        sys.stdout.writelines(found.json_chunks())
+    else:
+        show_score(found, out)
+
+
+def _names(text: str | None) -> list[str] | None:
+    """Names between commas; "none" is the empty list."""
+    return None if text is None else [] if text == "none" else [part.strip() for part in text.split(",")]
+
+
+@app.command()
 def play(
     game: Annotated[str, typer.Argument(help="A game, such as frozen_lake or snake.")],
     settings: Sets = None,

@@ -10,6 +10,7 @@ from lapwing.core.errors import UserError, nearest
 from lapwing.core.types import Ask, View
 
 _SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_COMPARISON_LINES = 20.0
 
 
 def _is_terminal() -> bool:
@@ -104,6 +105,54 @@ class Progress:
             _say(f"[{time.monotonic() - self._started:6.1f} s] {text}")
 
 
+class ComparisonProgress(Progress):
+    """As `Progress`, for many runs at once: one bar over all of them, and a line for each that begins or ends."""
+
+    _command = ""
+
+    def __exit__(self, kind: object = None, *_: object) -> None:
+        """End the live display; if something ended it early, say how to go on."""
+        super().__exit__()
+        self._bar = None
+        if kind is not None and self._command:
+            self._line(f"stopped; finished runs are kept, and this goes on: {self._command}")
+
+    def watch(self, row: dict[str, Any]) -> None:
+        """Show an event of a comparison."""
+        event = row["event"]
+        which = f"{row.get('recipe')} seed {row.get('seed')}"
+        if event == "comparison":
+            at_once = f"{row['workers']} at once, {row['finished']} finished before"
+            self._line(f"comparison: {row['runs']} runs, {at_once}; folder: {row['path']}")
+            self._command = row["command"]
+            self._line(f"if it is stopped, this goes on: {self._command}")
+            if self._bar is not None:
+                self._task = self._bar.add_task("runs", total=row["runs"], completed=row["finished"], figures="")
+            self._iterations = row["runs"]
+        elif event == "begun":
+            self._line(f"{which}: {'resumed' if row['resumed'] else 'begun'}")
+        elif event == "ended":
+            self._line(f"{which}: finished")
+        elif event == "waiting":
+            self._line(f"{which}: another process is training it; waiting for its end")
+        else:
+            self._report(row)
+
+    def _report(self, row: dict[str, Any]) -> None:
+        figures = ", ".join(
+            f"{one['recipe']} {one['seed']}: "
+            + (f"{one['done']}/{one['iterations']}" if one["stage"] == "main" else one["stage"])
+            for one in row["active"]
+        )
+        if self._bar is not None:
+            parts = sum(one["done"] / max(1, one["iterations"]) for one in row["active"])
+            # A run whose iterations are done is still to be evaluated.
+            self._bar.update(self._task, completed=round(row["done"] + 0.9 * parts, 1), figures=figures)
+        elif figures and time.monotonic() - self._last_line >= _SECONDS_BETWEEN_COMPARISON_LINES:
+            self._last_line = time.monotonic()
+            self._line(f"{row['done']}/{self._iterations} runs  {figures}")
+
+
 def _figures(row: dict[str, Any]) -> str:
     parts = []
     if row["stage"] == "main":
@@ -153,6 +202,71 @@ def show_evaluation(result: dict[str, Any], *, with_verdict: bool = True) -> Non
         table.add_row(row.label, *row.cells.values())
     Console(highlight=False, width=None if _is_terminal() else 120).print(table)
     _say(f"{result['episodes']} matches of {result['game']}, 95 % intervals.")
+
+
+def show_comparison(comparison: Any) -> None:
+    """The tables of a comparison, what they say, and where everything is."""
+    from lapwing.report.comparison import pair_table, recipe_table, summary
+
+    result = comparison.result
+    _say(f"\n{summary(result)}")
+    for table in (recipe_table(result), pair_table(result)):
+        _say()
+        _print_table(table.headings, table.rows)
+    _say("\nIntervals: 95 % bootstrap over seeds. p: paired sign-flip test over seeds.")
+    for sentence in result["verdict"]:
+        _say(sentence)
+    for note in result["notes"]:
+        _say(f"Note: {note}")
+    _say(f"\nreport:  {comparison.page}")
+    _say(f"numbers: {comparison.path / 'comparison.json'}")
+
+
+def show_audit(result: dict[str, Any]) -> None:
+    """The tables of an audit, and which methods are missing."""
+    from lapwing.report.audit import NOTE, audit_tables, left_out, summary
+
+    for audit in result["audits"]:
+        _say(f"\n{summary(audit)}")
+        for table in audit_tables(audit):
+            _say(f"\n{table.title}")
+            _print_table(table.headings, table.rows)
+        _say()
+        for sentence in left_out(audit):
+            _say(sentence)
+    _say(f"\n{NOTE}")
+
+
+def show_score(score: Any, out: Path | None) -> None:
+    """The table of a score, what was not scored, and where everything is."""
+    from lapwing.report.score_page import clean, score_summary, score_table
+
+    _say(score_summary(score.transcripts))
+    for note in score.transcripts.notes:
+        _say(f"Note: {clean(note)}")
+    _say()
+    _print_table(*score_table(score))
+    _say(
+        "\nmean |A|, zero: over steps. sign agrees: steps whose advantage has the sign of their episode's return"
+        "\nrelative to its group, where neither is 0. Rank correlation: Spearman's, over steps."
+    )
+    if score.not_scored:
+        _say(f"\nNot scored: {len(score.not_scored)}")
+    for reason in score.not_scored.values():
+        _say(f"  {clean(reason)}")
+    if out is None:
+        _say("\nThe advantage of every step: --json, or --out DIR for score.json and a page to read.")
+    else:
+        _say(f"\nreport:  {out / 'score.html'}")
+        _say(f"numbers: {out / 'score.json'}")
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns side by side, whole on every line: a table that a terminal folds cannot be read."""
+    widths = [max(len(row[at]) for row in [headings, *rows]) for at in range(len(headings))]
+    for row in [headings, *rows]:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        _say("  ".join(cells).rstrip())
 
 
 class _Quit(Exception):
@@ -231,8 +345,6 @@ def listing(what: str) -> list[dict[str, Any]]:
     if what not in registry.FOLDERS:
         raise UserError(f"There is no list '{what}'; {nearest(what, ('recipes', *registry.FOLDERS))}")
     found = [registry.describe(what, name) for name in registry.names(what)]
-    if not found:
-        raise UserError(f"There is nothing in '{what}' yet.")
     return [{**entry._asdict(), "needs": list(entry.needs)} for entry in found]
 
 

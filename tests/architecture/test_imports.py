@@ -12,7 +12,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "lapwing"
 HEAVY = {"torch", "transformers", "tokenizers", "matplotlib", "scipy", "pydantic", "jinja2"}
-MATHEMATICS = ("core", "credit", "selection", "filters", "aggregation", "stats", "tabular", "games")
+MATHEMATICS = (
+    "core",
+    "credit",
+    "modulation",
+    "selection",
+    "filters",
+    "shaping",
+    "aggregation",
+    "stats",
+    "tabular",
+    "games",
+)
 
 
 def imported_by(statement):

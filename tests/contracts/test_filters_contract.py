@@ -45,6 +45,14 @@ def test_other_groups_do_not_leak_in_unless_the_scope_is_the_batch(name, group, 
 
 
 @every_method
+def test_a_batch_without_episodes_keeps_nothing(name, make_batch):
+    # What an earlier filter left may be nothing.
+    batch = make_batch()
+    empty = batch.select(np.zeros(batch.num_episodes, dtype=bool))
+    assert resolve("filters", name)(empty).shape == (0,)
+
+
+@every_method
 def test_it_is_documented_and_tested(name, assert_documented, assert_tested):
     assert_documented(resolve("filters", name))
     assert_tested("filters", name)

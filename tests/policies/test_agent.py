@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -6,8 +8,8 @@ from lapwing.core.types import Ask
 from lapwing.games.frozen_lake import FrozenLakeView
 from lapwing.policies.agent import InvalidRule
 from lapwing.policies.baselines import Heuristic
-from lapwing.policies.contexts import LastK, StateOnly, Transcript
-from lapwing.policies.parsers import Bare, Tags
+from lapwing.policies.contexts import CurrentPlan, LastK, StateOnly, Transcript
+from lapwing.policies.parsers import Bare, Hierarchical, Tags
 
 LEGAL = ("left", "down", "right", "up")
 VIEWS = [FrozenLakeView(("SF", "FG"), 0, 0, False), FrozenLakeView(("SF", "FG"), 0, 1, False)]
@@ -140,3 +142,124 @@ def test_a_random_legal_action_belongs_to_its_key_and_every_action_occurs():
 def test_impossible_rules_are_refused(setting, sentence):
     with pytest.raises(UserError, match=sentence):
         InvalidRule(**setting)
+
+
+PLAN = "<switch> {} </switch> <subgoal> {} </subgoal> <action> {} </action>"
+
+
+@pytest.fixture(scope="module")
+def plan_tokenizer():
+    from lapwing.games.frozen_lake import ACTIONS
+    from lapwing.models.tiny import tiny_tokenizer
+    from lapwing.policies.renderers import Grid
+
+    return tiny_tokenizer(Grid().words(VIEWS[0]) | Hierarchical().words(ACTIONS) | {"hm"})
+
+
+def planning_agent(tokenizer, reply, **others):
+    from lapwing.generation.scripted import Scripted
+    from lapwing.policies.agent import Agent
+    from lapwing.policies.renderers import Grid
+
+    given = {"renderer": Grid(), "context": CurrentPlan(), "parser": Hierarchical(), "tokenizer": tokenizer}
+    return Agent(**{**given, **others}, generator=Scripted(reply, tokenizer))
+
+
+def test_an_agent_that_plans_sees_its_subgoal_and_marks_its_tokens(plan_tokenizer):
+    replies = [
+        PLAN.format("SWITCH", "key", "up"),
+        PLAN.format("KEEP", "door", "down"),
+        PLAN.format("SWITCH", "goal", "left"),
+        "hm",
+    ]
+    agent = planning_agent(plan_tokenizer, lambda _text, key: replies[key])
+    decisions = dialogue(agent, replies, VIEWS)
+    shown = [plan_tokenizer.decode(decision.context) for decision in decisions]
+    assert "<subgoal>" not in shown[0]
+    assert ["<subgoal> key </subgoal>" in text for text in shown] == [False, True, True, False]
+    assert "<subgoal> goal </subgoal> <|im_end|>" in shown[3]
+    assert [decision.switch for decision in decisions] == [True, False, True, False]
+    # <switch> SWITCH </switch> <subgoal> key </subgoal> <action> up </action>
+    assert decisions[0].span.tolist() == [0, 2, 0, 0, 3, 0, 0, 4, 0]
+    assert decisions[3].span.tolist() == [0]
+    assert [decision.action for decision in decisions] == ["up", "down", "left", None]
+
+
+def test_other_parsers_mark_nothing_unless_they_are_asked_to(make_agent):
+    reply = "<think> go up </think> <action> up </action>"
+    ((plain, _),) = make_agent(lambda _text, _key: reply).act_many([ask(VIEWS[0])])
+    assert (plain.span, plain.switch) == (None, None)
+    ((marked, _),) = make_agent(lambda _text, _key: reply, parser=Tags(spans=True)).act_many([ask(VIEWS[0])])
+    assert marked.span.tolist() == [0, 1, 1, 0, 0, 4, 0]
+    assert marked.switch is None
+
+
+def test_a_teacher_that_plans_keeps_what_it_followed(plan_tokenizer):
+    from lapwing.games.frozen_lake import FrozenLake
+    from lapwing.policies.parsers import read_plan
+
+    game = FrozenLake(map_name="4x4")
+    state = game.initial(np.random.default_rng(0))
+    agent = planning_agent(plan_tokenizer, lambda _text, _key: "never asked", teacher=Heuristic())
+    memory, plans = None, []
+    for key in range(60):
+        question = Ask(game.view(state, 0), LEGAL, memory, key, game, state, 0, 5)
+        ((decision, memory),) = agent.act_many([question])
+        assert (decision.action, decision.valid) == ("right", True)
+        plans.append(read_plan(decision.text))
+    assert plans[0].switch
+    for before, after in itertools.pairwise(plans):
+        assert after.switch or after.subgoal == before.subgoal
+    assert {plan.switch for plan in plans} == {True, False}
+    assert {plan.subgoal for plan in plans} == {"key", "door", "goal"}
+
+
+def merging_tokenizer(pieces):
+    """A subword tokenizer that likes long pieces and has every character besides."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    characters = [chr(code) for code in range(32, 127)]
+    vocabulary = [("<unk>", -100.0), *((c, -10.0) for c in characters), *((p, -1.0) for p in pieces)]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=0))
+    tokenizer.decoder = decoders.Fuse()  # pyright: ignore[reportAttributeAccessIssue]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<unk>", clean_up_tokenization_spaces=False
+    )
+
+
+def test_tokens_that_merge_a_tag_with_its_content_belong_to_the_content():
+    # Fails when tokens are compared with tags, or a token must lie within the content.
+    tokenizer = merging_tokenizer(["<switch>", "KE", "EP</switch>", "<subgoal>[", "door", "]</subgoal>", "<action>u"])
+    text = "<switch>KEEP</switch><subgoal>[door]</subgoal><action>up</action>"
+    token = np.array(tokenizer.encode(text, add_special_tokens=False), dtype=np.int32)
+    pieces = [tokenizer.decode([number]) for number in token]
+    agent = planning_agent(tokenizer, lambda _text, _key: "")
+    span = agent._span(token, tokenizer.decode(token))
+    marked = [(piece, code) for piece, code in zip(pieces, span.tolist(), strict=True) if code]
+    assert [piece for piece, code in marked if code == 2] == ["KE", "EP</switch>"]
+    assert [piece for piece, code in marked if code == 3] == ["<subgoal>[", "door", "]</subgoal>"]
+    assert [piece for piece, code in marked if code == 4] == ["<action>u", "p"]
+    assert span[pieces.index("<switch>")] == 0
+
+
+def test_tokens_that_are_parts_of_a_character_belong_where_the_character_does():
+    # é is two bytes and ☃ three; each byte is a token of its own.
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore
+    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+    text = "<subgoal>é☃</subgoal><action>up</action>"
+    token = np.array(wrapped.encode(text, add_special_tokens=False), dtype=np.int32)
+    span = planning_agent(wrapped, lambda _text, _key: "")._span(token, text)
+    assert len(token) == len(text.encode())
+    assert span.tolist() == [0] * 9 + [3] * 5 + [0] * 10 + [0] * 8 + [4] * 2 + [0] * 9
+
+
+def test_an_empty_reply_has_no_spans(plan_tokenizer):
+    agent = planning_agent(plan_tokenizer, lambda _text, _key: "")
+    assert agent._span(np.zeros(0, dtype=np.int32), "").tolist() == []

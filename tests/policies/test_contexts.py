@@ -1,7 +1,7 @@
 import pytest
 
 from lapwing.core.errors import UserError
-from lapwing.policies.contexts import LastK, StateOnly, Transcript
+from lapwing.policies.contexts import CurrentPlan, LastK, StateOnly, Transcript
 
 SYSTEM = {"role": "system", "content": "rules"}
 
@@ -67,3 +67,30 @@ def test_a_memory_is_not_changed_by_what_follows():
 def test_showing_no_earlier_step_is_another_context_policy():
     with pytest.raises(UserError, match="at least 1, not 0"):
         LastK(k=0)
+
+
+def plan(switch, subgoal):
+    return f"<switch> {switch} </switch> <subgoal> {subgoal} </subgoal> <action> up </action>"
+
+
+@pytest.mark.parametrize(
+    ("replies", "followed"),
+    [
+        ([], ""),
+        ([plan("SWITCH", "key")], "key"),
+        ([plan("KEEP", "key")], "key"),  # at the first step there is nothing to keep
+        ([plan("SWITCH", "key"), plan("KEEP", "door")], "key"),  # keeping keeps, whatever is repeated
+        ([plan("SWITCH", "key"), plan("SWITCH", "door")], "door"),
+        ([plan("SWITCH", "key"), "<switch> SWITCH </switch> <action> up </action>"], "key"),
+        ([plan("SWITCH", "key"), "nonsense"], "key"),
+        (["nonsense", plan("KEEP", "door")], "door"),
+        (["nonsense"], ""),
+    ],
+)
+def test_the_subgoal_that_is_followed_is_shown_and_nothing_else(replies, followed):
+    context, memory = CurrentPlan(), None
+    for reply_text in replies:
+        memory = context.remember(memory, [SYSTEM, user("before")], reply_text)
+    shown = f"now <subgoal> {followed} </subgoal>" if followed else "now"
+    assert context.messages([SYSTEM, user("now")], memory) == [SYSTEM, user(shown)]
+    assert context.current(memory) == followed

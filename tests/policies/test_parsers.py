@@ -1,6 +1,8 @@
 import pytest
 
-from lapwing.policies.parsers import Bare, Invalid, Tags
+from lapwing.core import rng
+from lapwing.core.errors import UserError
+from lapwing.policies.parsers import Bare, Hierarchical, Invalid, Plan, Tags, read_plan
 
 LEGAL = ("left", "down", "right", "up")
 
@@ -88,3 +90,98 @@ def test_composed_replies_read_like_this_and_parse_to_their_action(parser, text)
         assert parser.parse(parser.compose(action), LEGAL) == action
         assert set(parser.compose(action).split()) <= parser.words(LEGAL)
     assert all(stop in text for stop in parser.stop)
+
+
+PLANNED = "<switch> SWITCH </switch> <subgoal> the door </subgoal> <action> up </action>"
+
+
+def read_sections(parser, text):
+    return [(text[first:end], span) for first, end, span in parser.sections(text)]
+
+
+def test_a_planned_reply_holds_a_switch_a_subgoal_and_an_action():
+    parser = Hierarchical()
+    assert parser.parse(PLANNED, LEGAL) == "up"
+    assert parser.read_plan(PLANNED) == Plan(switch=True, subgoal="the door")
+    assert read_sections(parser, PLANNED) == [("SWITCH", 2), ("the door", 3), ("up", 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "plan"),
+    [
+        ("<switch>switch</switch><subgoal>key</subgoal>", Plan(True, "key")),
+        ("<switch> KEEP </switch> <subgoal> key </subgoal>", Plan(False, "key")),
+        ("<subgoal> key </subgoal>", Plan(False, "key")),  # no switch is KEEP
+        ("<switch> </switch>", Plan(False, "")),
+        ("<switch> SWITCH", Plan(False, "")),  # not closed
+        ("<switch> PERHAPS </switch> <subgoal> key", Plan(False, "")),
+        ("</switch> <switch> SWITCH </switch> <switch> KEEP </switch>", Plan(True, "")),
+        ("", Plan(False, "")),
+    ],
+)
+def test_what_does_not_say_switch_keeps(text, plan):
+    assert read_plan(text) == plan
+
+
+def test_sections_that_are_missing_empty_or_open_have_no_characters():
+    parser = Hierarchical()
+    assert parser.sections("<switch> </switch> <subgoal> key <action> up </action>"[:-9]) == []
+    assert read_sections(parser, "<action> up </action> <switch> KEEP </switch>") == [("KEEP", 2), ("up", 4)]
+    # The text of the subgoal stands in the reply before: its own place counts.
+    assert parser.sections("up <subgoal> up </subgoal>") == [(13, 15, 3)]
+
+
+def test_tags_can_count_as_part_of_what_they_enclose():
+    assert read_sections(Hierarchical(include_tags=True), PLANNED) == [
+        ("<switch> SWITCH </switch>", 2),
+        ("<subgoal> the door </subgoal>", 3),
+        ("<action> up </action>", 4),
+    ]
+
+
+def test_tagged_replies_have_a_thought_and_an_action():
+    text = "<think> go left </think> <plan> left </plan> <action> left </action>"
+    assert read_sections(Tags(spans=True), text) == [("go left", 1), ("left", 4)]
+    assert (Tags().spans, Tags(spans=True).spans) == (False, True)
+
+
+def test_the_first_pair_of_action_tags_is_the_section_as_it_is_the_action():
+    text = "<think> <action> left </action> or </think> <action> up </action>"
+    assert read_sections(Tags(spans=True), text)[-1] == ("left", 4)
+    assert text.index("left") == Tags(spans=True).sections(text)[-1][0]
+
+
+def test_composed_plans_switch_at_first_and_keep_what_is_followed():
+    parser = Hierarchical(subgoals=("key", "door"), switch_share=0.25)
+    keys = [rng.fold(0, "test", number) for number in range(2000)]
+    first = [parser.compose_after("up", "", key) for key in keys]
+    later = [parser.compose_after("up", "the goal", key) for key in keys]
+    assert first == [parser.compose_after("up", "", key) for key in keys]
+    assert {read_plan(text).switch for text in first} == {True}
+    kept = [text for text in later if not read_plan(text).switch]
+    assert set(kept) == {"<switch> KEEP </switch> <subgoal> the goal </subgoal> <action> up </action>"}
+    assert len(kept) / 2000 == pytest.approx(0.75, abs=4 * (0.25 * 0.75 / 2000) ** 0.5)
+    drawn = [read_plan(text).subgoal for text in first]
+    assert drawn.count("key") / 2000 == pytest.approx(0.5, abs=4 * 0.5 / 2000**0.5)
+    assert set(drawn) == {"key", "door"}
+
+
+def test_every_composed_plan_parses_and_uses_announced_words():
+    parser = Hierarchical(subgoals=("fetch the key", "door"))
+    assert parser.compose("left") == (
+        "<switch> SWITCH </switch> <subgoal> fetch the key </subgoal> <action> left </action>"
+    )
+    for key in range(40):
+        for current in ("", *parser.subgoals):
+            text = parser.compose_after("left", current, key)
+            assert parser.parse(text, LEGAL) == "left"
+            assert set(text.split()) <= parser.words(LEGAL)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"subgoals": ()}, {"subgoals": ("key", " ")}, {"subgoals": ("<key>",)}, {"switch_share": 1.5}],
+)
+def test_impossible_plans_are_refused(settings):
+    with pytest.raises(UserError, match=r"parser\."):
+        Hierarchical(**settings)

@@ -1,18 +1,27 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lapwing.core.rng import generator
 from lapwing.games.bandit import BanditView
+from lapwing.games.chain import Chain, ChainView
 from lapwing.games.frozen_lake import FrozenLake, FrozenLakeView
+from lapwing.games.key_door import KeyDoor, KeyDoorView
 from lapwing.games.snake import Snake, SnakeView
+from lapwing.games.tic_tac_toe import TicTacToe, TicTacToeView
 from lapwing.policies.renderers import Coordinates, Grid
 
 LAKE = FrozenLakeView(("SFH", "FFF", "HFG"), 1, 0, False)
 SNAKE = SnakeView(4, 3, ((1, 1), (0, 1), (0, 0)), (((3, 2), (3, 1)),), ((2, 1), (0, 2)))
 SHORT = SnakeView(3, 2, ((0, 1),), (), ((2, 0),))
 BANDIT = BanditView(("a", "b"), False)
+CHAIN = ChainView(length=8, cell=3, step=5)
+ROOMS = KeyDoorView(("K_WG", "__D_", "__W_", "__W_"), row=1, column=1, carrying=False)
+UNLOCKED = KeyDoorView(("__WG", "__O_", "__W_", "__W_"), row=1, column=2, carrying=False)
+# row 3: _ E _ / row 2: _ P _ / row 1: P _ _
+MARKS = TicTacToeView("P__" + "_P_" + "_E_")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +61,32 @@ class Riddle:
             SNAKE,
             "at 1 1 enemy +2 +1 +2 0 body -1 0 -1 -1 apple +1 0 , -1 +1",
         ),
+        (
+            Coordinates(bodies=False),
+            SNAKE,
+            "at 1 1 enemy +2 +1 up _ down _ left T right A apple +1 0 , -1 +1",
+        ),
+        (Coordinates(bodies=False, nearby=0), SHORT, "at 0 1 apple +2 -1"),
+        (Grid(), CHAIN, "cell 3 step 5 of 8"),
+        (Coordinates(), CHAIN, "cell 3 step 5 of 8"),
+        (Grid(), ROOMS, "hold nothing rooms : K _ W G / _ P D _ / _ _ W _ / _ _ W _"),
+        (
+            Coordinates(),
+            ROOMS,
+            "hold nothing row 1 column 1 key -1 -1 door 0 +1 goal -1 +2 left _ down _ right D up _",
+        ),
+        (
+            Coordinates(nearby=0),
+            dataclasses.replace(ROOMS, rows=("__WG", *ROOMS.rows[1:]), carrying=True),
+            "hold key row 1 column 1 door 0 +1 goal -1 +2",
+        ),
+        (
+            Coordinates(nearby=2),
+            UNLOCKED,
+            "hold nothing row 1 column 2 open 0 0 goal -1 +1 left _ down W right _ up W around edge _ G _ edge _ _ W",
+        ),
+        (Grid(), MARKS, "board : _ E _ / _ P _ / P _ _"),
+        (Coordinates(), MARKS, "own a1 b2 enemy b3 free b1 c1 a2 c2 a3 c3"),
         (Coordinates(), SHORT, "at 0 1 body up wall down _ left wall right _ apple +2 -1"),
         (Coordinates(), BANDIT, "arms a b"),
         (Grid(), Riddle("why", 3), "question : why . tries : 3 ."),
@@ -77,12 +112,17 @@ def test_instructions_come_first_as_a_system_message():
 
 
 def random_views():
-    for game in (
+    games: tuple[Any, ...] = (
         FrozenLake(),
         FrozenLake(size=9, slippery=True),
         Snake(),
         Snake(width=3, height=7, apples=3, num_snakes=2),
-    ):
+        Chain(delay=2, slip=0.2),
+        KeyDoor(),
+        KeyDoor(size=9),
+        TicTacToe(),
+    )
+    for game in games:
         for match in range(3):
             state = game.initial(generator("start", match))
             random = np.random.default_rng(match)
@@ -98,7 +138,14 @@ def random_views():
 
 @pytest.mark.parametrize(
     "renderer",
-    [Grid(), Grid(instructions=True), Coordinates(), Coordinates(nearby=2, instructions=True), Coordinates(nearby=0)],
+    [
+        Grid(),
+        Grid(instructions=True),
+        Coordinates(),
+        Coordinates(nearby=2, instructions=True),
+        Coordinates(nearby=0),
+        Coordinates(bodies=False),
+    ],
 )
 def test_every_word_that_is_shown_was_announced_and_stands_alone(renderer):
     # Fails when a word is left out of words(): the tiny tokenizer would read <unk>.
@@ -107,3 +154,29 @@ def test_every_word_that_is_shown_was_announced_and_stands_alone(renderer):
         for message in renderer.messages(view):
             assert set(message["content"].split()) <= words
             assert message["content"] == " ".join(message["content"].split())
+
+
+def test_instructions_name_every_move():
+    games: tuple[Any, ...] = (FrozenLake(), Snake(), Chain(), KeyDoor())
+    for game in games:
+        state = game.initial(generator("start"))
+        system, _ = Grid(instructions=True).messages(game.view(state, 0))
+        assert set(game.legal(state, 0)) <= set(system["content"].split())
+    system, _ = Grid(instructions=True).messages(MARKS)
+    assert set("abc123") <= set(system["content"].split())
+
+
+def test_two_boards_that_read_alike_without_neighbours_are_one_board():
+    # Lossless: with nearby=0 and all bodies, different boards never get the same text.
+    game, texts = Snake(width=4, height=4, apples=2, num_snakes=2), {}
+    for match in range(200):
+        state, random = game.initial(generator("lossless", match)), np.random.default_rng(match)
+        for _ in range(8):
+            view = game.view(state, 0)
+            text = Coordinates(nearby=0).messages(view)[0]["content"]
+            assert texts.setdefault(text, view) == view
+            transition = game.step(state, {p: str(random.choice(game.legal(state, p))) for p in (0, 1)}, random)
+            if transition.terminated:
+                break
+            state = transition.state
+    assert len(texts) > 300

@@ -1,6 +1,22 @@
 """The Python interface: what the command line can do, as functions."""
 
+from lapwing.api.audit import audit
+from lapwing.api.comparison import Comparison, compare
 from lapwing.api.playing import LoadedPolicy, evaluate, load, play
+from lapwing.api.score import Score, score
 from lapwing.api.training import Run, resume, train
 
-__all__ = ["LoadedPolicy", "Run", "evaluate", "load", "play", "resume", "train"]
+__all__ = [
+    "Comparison",
+    "LoadedPolicy",
+    "Run",
+    "Score",
+    "audit",
+    "compare",
+    "evaluate",
+    "load",
+    "play",
+    "resume",
+    "score",
+    "train",
+]

@@ -6,7 +6,7 @@ named, and its signature is the schema. Everything wrong is reported at once, be
     recipe (read) → schema (types) → plan, stage_plan, checks (values) → make (objects)
 """
 
-from lapwing.build.checks import with_game
+from lapwing.build.checks import check_solvable, with_game
 from lapwing.build.make import (
     Workshop,
     greedy,
@@ -38,6 +38,7 @@ __all__ = [
     "Workshop",
     "as_recipe",
     "baselines",
+    "check_solvable",
     "checked_seed",
     "game_plan",
     "greedy",

@@ -2,18 +2,35 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from lapwing.build.make import make_game
+from lapwing.build.make import make_game, make_opponents
+from lapwing.build.pairs import unsafe_pairs
 from lapwing.build.schema import Checker, Part, constant, construct, lists, tensors_of
 from lapwing.build.stage_plan import StagePlan, invalid_settings
-from lapwing.core import rng
-from lapwing.core.errors import UserError
+from lapwing.core import registry, rng
+from lapwing.core.batch import EpisodeBatch
+from lapwing.core.columns import COLUMNS, PART_PREFIX, column_axis, producer
+from lapwing.core.errors import UserError, nearest
 from lapwing.core.protocols import Game
 from lapwing.core.types import Ask, Selection
+
+# Registered columns that `EpisodeBatch.pack` always fills.
+_PLAYED = ("context_key", "domain_reward", "success")
+# Columns of the probe batch that are no numbers around a half.
+_PROBE_VALUES: dict[str, Any] = {
+    "context_key": np.uint64(1),
+    "answer_key": np.uint64(1),
+    "switch": True,
+    "span": 4,
+    "tool_calls": 1,
+    "success": 1.0,
+    "reference_logprob": -0.5,
+}
 
 
 def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
@@ -35,6 +52,7 @@ def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
             construct(checker, where, part.make, part.settings)
     if game is not None and len(checker.errors) == before:
         _check_play(checker, where, stage, game)
+    _check_annotators(checker, where, stage, game)
     _check_budgets(checker, where, stage.generation.settings)
     if stage.model.make is tiny_model and game is not None and len(checker.errors) == before:
         _check_reply_fits(checker, where, stage, game)
@@ -45,6 +63,44 @@ def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
     _check_no_effect(checker, where, stage)
     _check_columns(checker, where, stage)
     _check_functions(checker, where, stage)
+    checker.errors.extend(f"{where}: {reason}" for reason in unsafe_pairs(stage))
+
+
+def _check_annotators(checker: Checker, where: str, stage: StagePlan, game: Game | None) -> None:
+    for part in stage.annotate:
+        # A critic's settings can be tried without the model that it needs.
+        if (check := getattr(part.make, "check", None)) is not None:
+            construct(checker, f"{where}.annotate.{part.name}", check, part.settings)
+        if game is not None and "situation" in inspect.signature(part.make).parameters:
+            limit = {"max_states": part.settings["max_states"]} if "max_states" in part.settings else {}
+            construct(checker, f"{where}.annotate.{part.name}", check_solvable, {"stage": stage, "game": game, **limit})
+
+
+def check_solvable(stage: StagePlan, game: Game, *, max_states: int = 10_000) -> None:
+    """Refuse a stage whose exact answer cannot be computed.
+
+    Raises:
+      UserError: the sentence says why.
+    """
+    from lapwing.annotate._truth import Places, Situation, check_direct, check_hidden
+    from lapwing.games.game import for_split
+    from lapwing.policies.agent import InvalidRule
+
+    check_direct(
+        stage.parser.make(**stage.parser.settings),
+        stage.context.make(**stage.context.settings),
+        taught=stage.teacher is not None,
+        greedy=stage.generation.settings["greedy"],
+    )
+    situation = Situation(
+        agent=None,
+        game=game,
+        invalid=InvalidRule(**invalid_settings(stage.policy)),
+        max_steps=stage.sampler.settings["max_steps"],
+        opponents=make_opponents(stage),
+    )
+    start = for_split(game, "train").initial(rng.generator("probe"))
+    check_hidden(Places(situation, [start], max_states=max_states))
 
 
 def _check_seats(checker: Checker, where: str, stage: StagePlan, game: Game) -> None:
@@ -93,15 +149,50 @@ def _check_budgets(checker: Checker, where: str, budget: Mapping[str, Any]) -> N
             checker.errors.append(f"{where}.generation: {name} is at least 1, not {budget[name]}.")
 
 
+def _produced(stage: StagePlan) -> set[str]:
+    """The registered columns that a batch of the stage has: those of every played batch, and what its parts add."""
+    found: set[str] = set(_PLAYED)
+    for part in (*stage.annotate, stage.sampler, stage.parser):
+        # In rooms that keep several things in one module the constant is the class's own.
+        found |= set(getattr(part.make, "PRODUCES", None) or constant(part, "PRODUCES", ()))
+    return found
+
+
+def _needs(part: Part) -> tuple[str, ...]:
+    """The registered columns that a part always reads."""
+    return tuple(constant(part, "NEEDS", ()))
+
+
 def _check_columns(checker: Checker, where: str, stage: StagePlan) -> None:
     """Every column that something needs is in a played batch or comes from an annotator."""
-    produced = {name for part in stage.annotate for name in constant(part, "PRODUCES", ())}
-    for part in (stage.loss, *(part for part, _ in stage.regularisers), *([stage.credit] if stage.credit else [])):
-        for name in constant(part, "NEEDS", ()):
+    produced = _produced(stage)
+    readers = (
+        *stage.annotate,
+        *stage.shaping,
+        *stage.filters,
+        *([stage.credit] if stage.credit else []),
+        *stage.modulation,
+        stage.selection,
+        stage.aggregation,
+        stage.loss,
+        *(part for part, _ in stage.regularisers),
+    )
+    for part in readers:
+        for name in _needs(part):
             if name not in produced:
-                checker.errors.append(
-                    f"{where}: '{part.name}' needs the column {name}; add [[stage.annotate]] with name = '{name}'."
-                )
+                checker.errors.append(f"{where}: '{part.name}' needs the column {name}; {_supply(name)}")
+
+
+def _supply(name: str) -> str:
+    """What to do about a column that nobody produces."""
+    if name not in COLUMNS:
+        return f"no column is called that; {nearest(name, COLUMNS)}"
+    room, _, supplier = producer(name).partition("/")
+    if room != "annotate":
+        return f"{room}/{supplier} supplies it, but not with what this recipe names."
+    if supplier in registry.names(room):
+        return f"add [[stage.annotate]] with name = '{supplier}'."
+    return f"no annotator of Lapwing supplies it yet; name one of your own with PRODUCES = ('{name}',)."
 
 
 def _check_play(checker: Checker, where: str, stage: StagePlan, game: Game) -> None:
@@ -138,26 +229,43 @@ def _check_functions(checker: Checker, where: str, stage: StagePlan) -> None:
     """Run every function of the pipeline on a small batch: their own checks of their settings speak."""
     import torch
 
-    from lapwing.testing import episodes
-
-    batch = episodes([[0.0, 1.0], [0.0], [1.0], [0.0]], group=[0, 0, 1, 1])
+    produced = _produced(stage)
     advantage = np.array([0.5, 0.5, -0.5, 0.5, -0.5])
     everything = Selection(count=np.ones(4, dtype=np.int64), factor=np.ones(4))
-    for part, arguments in (
-        *((part, (batch,)) for part in (*stage.shaping, *stage.filters, stage.credit)),
-        *((part, (batch, advantage)) for part in stage.modulation),
-        (stage.selection, (batch, advantage, rng.generator("probe"))),
-        (stage.aggregation, (batch, everything)),
-        *((part, ()) for part in (stage.loss, *(part for part, _ in stage.regularisers))),
+    for part, rest in (
+        *((part, ()) for part in (*stage.shaping, *stage.filters, stage.credit)),
+        *((part, (advantage,)) for part in stage.modulation),
+        (stage.selection, (advantage, rng.generator("probe"))),
+        (stage.aggregation, (everything,)),
+        *((part, None) for part in (stage.loss, *(part for part, _ in stage.regularisers))),
     ):
         if part is not None:
-            tensors = {} if arguments else {name: torch.zeros(1) for name in tensors_of(part)}
+            arguments = () if rest is None else (_probe_batch(part, produced), *rest)
+            tensors = {name: torch.zeros(1) for name in tensors_of(part)} if rest is None else {}
             try:
                 part.make(*arguments, **tensors, **part.settings)
             except KeyError as error:
                 checker.errors.append(f"{where}.{part.name}: {error.args[0]}")
             except UserError as error:
                 checker.errors.append(f"{where}.{part.name}: {error}")
+
+
+def _probe_batch(part: Part, produced: set[str]) -> EpisodeBatch:
+    """Four short episodes in two groups, with the columns that the stage produces and those that the part needs.
+
+    What a part needs and nobody produces is said by `_check_columns`; its settings are tried all the same. Whether a
+    game reports the part that a setting names shows only once it is played.
+    """
+    from lapwing.testing import episodes
+
+    keys: dict[str, Any] = {name: [[1, 2], [1], [2], [1]] for name in ("view_key", "action_key", "next_view_key")}
+    batch = episodes([[0.0, 1.0], [0.0], [1.0], [0.0]], group=[0, 0, 1, 1], **keys)
+    size = {"E": batch.num_episodes, "N": batch.num_steps, "K": batch.num_tokens}
+    names = {name for name in (*produced, *_needs(part)) if name in COLUMNS}
+    if isinstance(part.settings.get("part"), str):
+        names.add(PART_PREFIX + (part.settings["part"] or "none"))
+    columns = {name: np.full(size[column_axis(name)], _PROBE_VALUES.get(name, 0.5)) for name in names}
+    return batch.with_columns(**columns)
 
 
 def with_game(stage: StagePlan, settings: Mapping[str, Any]) -> StagePlan:

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,15 +96,17 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
     game = make_game(stage.game)
     from lapwing.games.game import for_split
 
+    sampler = stage.sampler.make(
+        for_split(game, "train"), seed=rng.fold(0, stage.name, shop.seed), **stage.sampler.settings
+    )
+    sampler, situation = _with_situation(stage, agent, game, sampler)
     return Stage(
         name=stage.name,
         iterations=stage.settings.iterations,
         checkpoint_every=stage.settings.checkpoint_every,
         evaluate_every=stage.evaluation.settings["every"],
         seed=rng.fold(0, stage.name, shop.seed),
-        sampler=stage.sampler.make(
-            for_split(game, "train"), seed=rng.fold(0, stage.name, shop.seed), **stage.sampler.settings
-        ),
+        sampler=sampler,
         collector=LocalCollector(
             agent,
             opponents=make_opponents(stage),
@@ -113,7 +116,7 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         policy=agent,
         credit=no_credit if stage.credit is None else bind(stage.credit),
         credit_level="step" if stage.credit is None else constant(stage.credit, "LEVEL", "step"),
-        make_annotators=functools.partial(_make_annotators, stage, shop),
+        make_annotators=functools.partial(_make_annotators, stage, shop, situation),
         shaping=[bind(part) for part in stage.shaping],
         filters=[bind(part) for part in stage.filters],
         modulation=[bind(part) for part in stage.modulation],
@@ -124,8 +127,42 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
     )
 
 
-def _make_annotators(stage: StagePlan, shop: Workshop, reference: Path) -> list[Any]:
-    return [part.make(shop.model, weights=reference, **part.settings) for part in stage.annotate]
+def _with_situation(stage: StagePlan, agent: Any, game: Game, sampler: Any) -> tuple[Any, Any]:
+    """What annotators that solve the game are told, and the sampler, which then remembers the matches that it drew."""
+    from lapwing.annotate._truth import Situation
+    from lapwing.policies.agent import InvalidRule
+    from lapwing.rollout.play import initial_state
+    from lapwing.samplers._remembered import Remembered
+
+    if not any("situation" in inspect.signature(part.make).parameters for part in stage.annotate):
+        return sampler, None
+    remembered = Remembered(sampler)
+    return remembered, Situation(
+        agent=agent,
+        game=game,
+        invalid=InvalidRule(**invalid_settings(stage.policy)),
+        max_steps=stage.sampler.settings["max_steps"],
+        opponents=make_opponents(stage),
+        starts=lambda: list(dict.fromkeys(initial_state(match) for match in remembered.matches)),
+    )
+
+
+def _make_annotators(stage: StagePlan, shop: Workshop, situation: Any, reference: Path) -> list[Any]:
+    """Each is given what its constructor asks for by name, besides its settings."""
+    given = {
+        "model": shop.model,
+        "weights": reference,
+        "situation": situation,
+        "tokenizer": shop.tokenizer,
+        "seed": rng.fold(0, stage.name, shop.seed),
+        "credit": None if stage.credit is None else bind(stage.credit),
+        "credit_needs": () if stage.credit is None else constant(stage.credit, "NEEDS", ()),
+    }
+    made = []
+    for part in stage.annotate:
+        asked = inspect.signature(part.make).parameters
+        made.append(part.make(**{name: value for name, value in given.items() if name in asked}, **part.settings))
+    return made
 
 
 def _make_learner(stage: StagePlan, shop: Workshop) -> Any:

@@ -26,13 +26,18 @@ def _renderers() -> dict[str, Callable[..., Any]]:
 def _contexts() -> dict[str, Callable[..., Any]]:
     from lapwing.policies import contexts
 
-    return {"state_only": contexts.StateOnly, "last_k": contexts.LastK, "transcript": contexts.Transcript}
+    return {
+        "state_only": contexts.StateOnly,
+        "last_k": contexts.LastK,
+        "transcript": contexts.Transcript,
+        "current_plan": contexts.CurrentPlan,
+    }
 
 
 def _parsers() -> dict[str, Callable[..., Any]]:
     from lapwing.policies import parsers
 
-    return {"bare": parsers.Bare, "tags": parsers.Tags}
+    return {"bare": parsers.Bare, "tags": parsers.Tags, "hierarchical": parsers.Hierarchical}
 
 
 def baselines() -> dict[str, Callable[..., Any]]:

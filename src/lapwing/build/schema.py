@@ -42,7 +42,18 @@ _FOLDER_OF = {
 }
 
 
-_INJECTED = {"game", "seed", "model", "tokenizer", "stop", "vocabulary", "generator", "ask_person", "weights"}
+_INJECTED = {
+    "game",
+    "seed",
+    "model",
+    "tokenizer",
+    "stop",
+    "vocabulary",
+    "generator",
+    "ask_person",
+    "weights",
+    "situation",
+}
 
 
 class Part(NamedTuple):

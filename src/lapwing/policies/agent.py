@@ -30,7 +30,11 @@ class Renderer(Protocol):
 
 
 class Parser(Protocol):
-    """From a reply to an action and back."""
+    """From a reply to an action and back.
+
+    Two attributes are optional: `spans = True` promises the method `sections`, and `plans = True` the methods
+    `read_plan` and `compose_after`, as `lapwing.policies.parsers` describes them.
+    """
 
     stop: tuple[str, ...]
 
@@ -146,7 +150,11 @@ class Agent:
         self._prompts: dict[View, Prompt] = {}
         self._texts: dict[bytes, str] = {}
         self._parsed: dict[tuple[str, Any], Action | Invalid] = {}
-        self._composed: dict[Action, np.ndarray] = {}
+        self._composed: dict[str, np.ndarray] = {}
+        self._spans: dict[bytes, np.ndarray] = {}
+        # The same parser where it can do more than every parser must.
+        self._marker: Any = parser if getattr(parser, "spans", False) else None
+        self._planner: Any = parser if getattr(parser, "plans", False) else None
 
     def act_many(self, asks: Sequence[Ask]) -> list[tuple[Decision, Memory]]:
         """Decide every ask; all replies are generated together."""
@@ -156,13 +164,18 @@ class Agent:
             completions = self.generator.generate(requests)
         else:
             taught = self.teacher.act_many(asks)
-            completions = [self._compose(decision.action) for decision, _ in taught]
+            texts = [self._taught(ask, decision.action) for ask, (decision, _) in zip(asks, taught, strict=True)]
+            completions = [self._completion(text) for text in texts]
         return [self._decide(*parts) for parts in zip(asks, prompts, completions, strict=True)]
 
     def read(self, token: np.ndarray, legal: Sequence[Action] | None) -> tuple[str, Action | Invalid]:
         """The text of a reply, and the action that it stands for."""
         text = self._text(token)
         return text, self._parse(text, legal)
+
+    def reply(self, action: Action) -> np.ndarray:
+        """The composed reply that stands for an action, as token ids."""
+        return self._completion(self.parser.compose(action)).token
 
     def prompt(self, view: View, memory: Memory) -> Prompt:
         """The context in which the agent decides, as token ids."""
@@ -209,14 +222,22 @@ class Agent:
             added = added[1:]
         return np.array(added, dtype=np.int32)
 
-    def _compose(self, action: Action) -> Completion:
-        token = self._composed.get(action)
+    def _taught(self, ask: Ask, action: Action) -> str:
+        """The teacher's action as the reply that the model should give."""
+        if self._planner is None:
+            return self.parser.compose(action)
+        current = getattr(self.context, "current", None)
+        plan = "" if current is None or ask.memory is None else current(ask.memory.kept)
+        return self._planner.compose_after(action, plan, ask.key)
+
+    def _completion(self, text: str) -> Completion:
+        token = self._composed.get(text)
         if token is None:
-            ids = self.tokenizer.encode(self.parser.compose(action), add_special_tokens=False)
+            ids = self.tokenizer.encode(text, add_special_tokens=False)
             if not self.parser.stop:
                 ids = [*ids, self.tokenizer.eos_token_id]
             token = np.array(ids[: self.generator.max_tokens], dtype=np.int32)
-            self._composed[action] = token
+            self._composed[text] = token
         return Completion(token, np.zeros(len(token)), "end")
 
     def _decide(self, ask: Ask, prompt: Prompt, completion: Completion) -> tuple[Decision, Memory]:
@@ -233,6 +254,8 @@ class Agent:
             reason="" if valid else parsed.reason,
             extends=extends,
             stop_reason=completion.stop_reason,
+            span=None if self._marker is None else self._span(completion.token, text),
+            switch=None if self._planner is None else self._planner.read_plan(text).switch,
         )
         return decision, self._remember(ask, prompt, completion, text)
 
@@ -253,6 +276,21 @@ class Agent:
             text = self._texts[key] = self.tokenizer.decode(token[:-1] if ends else token)
         return text
 
+    def _span(self, token: np.ndarray, text: str) -> np.ndarray:
+        """What each token of a reply belongs to, int8 [tokens]: a token that holds a character of a section is of it.
+
+        The characters of a token are those that decoding it after its predecessors adds, because subword tokens
+        merge tags with what stands before them, and a tokenizer may put blanks between tokens.
+        """
+        key = token.tobytes()
+        found = self._spans.get(key)
+        if found is None:
+            if len(self._spans) > _CACHE_SIZE:
+                self._spans.clear()
+            ends = [len(self.tokenizer.decode(token[:n])) for n in range(len(token) + 1)]
+            found = self._spans[key] = _marked(ends, self._marker.sections(text))
+        return found
+
     def _parse(self, text: str, legal: Any) -> Action | Invalid:
         try:
             key = (text, legal)
@@ -264,6 +302,18 @@ class Agent:
                 self._parsed.clear()
             found = self._parsed[key] = self.parser.parse(text, legal)
         return found
+
+
+def _marked(ends: list[int], sections: list[tuple[int, int, int]]) -> np.ndarray:
+    """The section of each token, given where the first 0, 1, 2, … tokens end; of several the last one named."""
+    boundary = np.maximum.accumulate(np.array(ends))
+    start, end = boundary[:-1], boundary[1:]
+    # A token that completes a character begun by the one before it adds nothing: it belongs where that one does.
+    start = np.where(end == start, np.maximum(start - 1, 0), start)
+    span = np.zeros(len(start), dtype=np.int8)
+    for first, after, code in sections:
+        span[(start < after) & (end > first)] = code
+    return span
 
 
 def _as_prompt(token: np.ndarray) -> Prompt:

@@ -1,11 +1,12 @@
 """Context policies: how much of an episode the model reads before it decides.
 
 A context policy turns a view and the memory of the episode into messages. The memory is a tuple of
-(messages of the view, reply text), one entry for each earlier step that is kept.
+(messages of the view, reply text), one entry for each earlier step that is kept; for `CurrentPlan` it is the subgoal.
 """
 
 from lapwing.core.errors import UserError
 from lapwing.core.types import Memory, Message
+from lapwing.policies.parsers import plan_line, read_plan
 
 
 class StateOnly:
@@ -67,6 +68,33 @@ class Transcript:
     def remember(self, memory: Memory, now: list[Message], reply: str) -> Memory:
         """Keep everything."""
         return (*(memory or ()), (_without_system(now), reply))
+
+
+class CurrentPlan:
+    """The current view and, at its end, the subgoal that is followed; nothing else of what was before.
+
+    The subgoal is the one of the last reply that switched, or of the first reply; a reply that keeps, or switches
+    without a subgoal, leaves it as it is. Before the first reply no subgoal is shown.
+    """
+
+    append_only = False
+    keeps_memory = True
+
+    def messages(self, now: list[Message], memory: Memory) -> list[Message]:
+        """The messages of the current view; the last one ends with the subgoal between its tags."""
+        if not memory:
+            return now
+        last = now[-1]
+        return [*now[:-1], Message(role=last["role"], content=f"{last['content']} {plan_line(memory)}")]
+
+    def remember(self, memory: Memory, now: list[Message], reply: str) -> Memory:
+        """Keep the subgoal that is to be followed, as text."""
+        switch, subgoal = read_plan(reply)
+        return subgoal if subgoal and (switch or not memory) else (memory or "")
+
+    def current(self, memory: Memory) -> str:
+        """The subgoal that is followed; empty if there is none yet."""
+        return memory or ""
 
 
 def _without_system(messages: list[Message]) -> list[Message]:

@@ -14,12 +14,20 @@ _COLOURS = {
     "#020202": "var(--faint)",
     "#030303": "var(--line-1)",
     "#040404": "var(--line-2)",
+    "#050505": "var(--line-3)",
+    "#060606": "var(--line-4)",
+    "#070707": "var(--line-5)",
+    "#080808": "var(--line-6)",
 }
-INK, FAINT, FIRST, SECOND = _COLOURS
+INK, FAINT, *LINES = _COLOURS
+FIRST, SECOND = LINES[:2]
+# Beside the colours, for eyes that do not tell them apart.
+MARKERS = ("o", "s", "^", "D", "v", "P")
 _WIDTH, _HEIGHT = 4.3, 2.8
 # Longer logs are drawn as means of so many equal parts.
 MOST_POINTS = 300
 _SMOOTHED_FROM = 40
+_LEGEND_LETTERS = 60
 
 
 class Series(NamedTuple):
@@ -29,8 +37,10 @@ class Series(NamedTuple):
       label: in the legend.
       x, y: [points], finite, x ascending.
       low, high: an interval for each point, [points]; None draws none.
-      colour: FIRST or SECOND.
+      colour: one of LINES.
       marked: draw points joined by a line, and no running mean.
+      banded: draw the interval of a marked line as a band.
+      marker: of MARKERS.
     """
 
     label: str
@@ -40,6 +50,8 @@ class Series(NamedTuple):
     high: np.ndarray | None = None
     colour: str = FIRST
     marked: bool = False
+    banded: bool = False
+    marker: str = MARKERS[0]
 
 
 def line_chart(
@@ -90,9 +102,12 @@ def line_chart(
         axes.xaxis.set_major_formatter(FuncFormatter(_tick))
         axes.grid(visible=True, color=FAINT, linewidth=0.5, alpha=0.35)
         if len(series) > 1:
-            _legend(axes, len(series))
+            _legend(axes, columns)
 
-    return _svg(name, title, draw)
+    columns = max(1, min(len(series), _LEGEND_LETTERS // (max(len(one.label) for one in series) + 4)))
+    # A legend of several rows is not taken from the axes.
+    rows = -(-len(series) // columns)
+    return _svg(name, title, draw, height=_HEIGHT + 0.17 * (rows - 1))
 
 
 def bar_chart(name: str, title: str, bars: Sequence[tuple[str, float]], *, x_label: str) -> str:
@@ -137,6 +152,7 @@ def interval_chart(
     *,
     x_label: str,
     limits: tuple[float, float] | None = None,
+    colours: Sequence[str] = (),
 ) -> str:
     """Draw a point with its interval for each row.
 
@@ -145,6 +161,7 @@ def interval_chart(
       rows: label, mean, low and high, from top to bottom; the first is drawn in its own colour.
       x_label: with its unit.
       limits: the range of x that is shown at least.
+      colours: one of LINES for each row; left out, the first row has a colour and the others have none.
 
     Returns:
       The SVG element.
@@ -152,7 +169,7 @@ def interval_chart(
 
     def draw(axes: Any) -> None:
         for at, (_, mean, low, high) in enumerate(rows):
-            colour = FIRST if at == 0 else INK
+            colour = colours[at] if colours else FIRST if at == 0 else INK
             axes.plot([low, high], [at, at], color=colour, linewidth=2.4, solid_capstyle="butt", alpha=0.7)
             axes.plot([mean], [at], marker="o", markersize=6, color=colour)
         axes.set_yticks(range(len(rows)), [row[0] for row in rows])
@@ -193,8 +210,13 @@ def running_mean(y: np.ndarray) -> np.ndarray:
 
 def _draw_series(axes: Any, one: Series) -> None:
     if one.marked:
-        axes.plot(one.x, one.y, color=one.colour, linewidth=1.4, marker="o", markersize=3.6, label=one.label, zorder=4)
-        if one.low is not None and one.high is not None:
+        style: dict[str, Any] = {"color": one.colour, "marker": one.marker, "label": one.label, "zorder": 4}
+        axes.plot(one.x, one.y, linewidth=1.4, markersize=3.6, **style)
+        if one.low is None or one.high is None:
+            return
+        if one.banded:
+            axes.fill_between(one.x, one.low, one.high, color=one.colour, alpha=0.15, linewidth=0)
+        else:
             axes.vlines(one.x, one.low, one.high, color=one.colour, linewidth=1.2, alpha=0.6, zorder=4)
         return
     x, y = thin(one.x, one.y)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from lapwing.core.errors import UserError
 from lapwing.core.storage import read_json, read_json_lines, write_text
+from lapwing.report.audit import NOTE, audit_section
 from lapwing.report.charts import MOST_POINTS
 from lapwing.report.figures import MAIN, Figure, Log, comparison, curves
 from lapwing.report.verdict import Row, Verdict, matches, table_rows, verdict
@@ -40,6 +41,7 @@ class _Run(NamedTuple):
     rows: Sequence[Mapping[str, Any]]
     evaluation: Mapping[str, Any] | None
     transfer: Mapping[str, Mapping[str, Any]]
+    audit: Mapping[str, Any] | None = None
 
 
 def write_report(run_folder: Path) -> Path:
@@ -79,6 +81,7 @@ def _read(folder: Path) -> _Run:
         transfer={
             path.stem.removeprefix("evaluation_"): read_json(path) for path in sorted(folder.glob("evaluation_*.json"))
         },
+        audit=read_json(folder / "audit.json") if (folder / "audit.json").is_file() else None,
     )
 
 
@@ -114,6 +117,8 @@ def _render(run: _Run) -> str:
         tables=_tables(run),
         figures=curves(log),
         most_points=MOST_POINTS,
+        audit=None if run.audit is None else audit_section(run.audit),
+        audit_note=NOTE,
         # The SVG is Matplotlib's own text over numbers and names that Lapwing knows; all else is escaped.
         svg=_svg,
         facts=_facts(run),

@@ -17,6 +17,18 @@ class Interval(NamedTuple):
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
 
+class Estimate(NamedTuple):
+    """A statistic and the bounds of its confidence interval, all in its own unit."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """The three numbers by name, as every report writes them."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
 def check_confidence(confidence: float) -> None:
     """Refuse a confidence outside (0, 1).
 

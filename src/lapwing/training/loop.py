@@ -1,5 +1,6 @@
 """The loop. Read this first: everything else is what its nouns stand for."""
 
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -25,9 +26,10 @@ def iterate(
         with clock("play"):
             matches = stage.sampler.draw(iteration)
             rollout = stage.collector.collect(matches)
+            measured = stage.sampler.columns(rollout, stage.collector.collect)
         with clock("credit"):
             accepted = [group.index for group in rollout.groups() if stage.sampler.review(group)]
-            played = rollout.batch
+            played = rollout.batch.with_columns(**measured)
             for annotator in stage.annotators:
                 played = played.with_columns(**annotator.columns(played))
             batch = played.select(np.isin(played.group, accepted))
@@ -35,10 +37,14 @@ def iterate(
                 batch = shape(batch)
             for keep in stage.filters:
                 batch = batch.select(keep(batch))
-            advantage, selection, weight = _weigh(stage, batch, iteration)
+            credited = stage.credit(batch) if batch.num_episodes else np.zeros(0)
+            advantage, selection, weight = _weigh(stage, batch, credited, iteration)
         with clock("update"):
+            # While a critic warms up, it learns alone.
+            ready = all(critic.ready for critic in stage.critics)
+            learned = [critic.learn(batch, credited) for critic in stage.critics]
             per_token = advantage if stage.credit_level == "token" else batch.spread(advantage)
-            metrics = learner.update(batch, per_token, weight, progress=iteration / stage.iterations)
+            metrics = learner.update(batch, per_token, weight * ready, progress=iteration / stage.iterations)
             stage.load(learner.version)
         on_episodes(rollout.episodes)
         yield {
@@ -48,16 +54,18 @@ def iterate(
             "rollout/dropped": len(matches) - played.num_episodes,
             "selection/episodes": int((selection.count > 0).sum()),
             **metrics,
+            **dict(ChainMap(*learned)),
             **clock.seconds,
             **({"fault": learner.fault} if learner.fault else {}),
         }
 
 
-def _weigh(stage: Stage, batch: EpisodeBatch, iteration: int) -> tuple[np.ndarray, Selection, np.ndarray]:
+def _weigh(
+    stage: Stage, batch: EpisodeBatch, advantage: np.ndarray, iteration: int
+) -> tuple[np.ndarray, Selection, np.ndarray]:
     """Advantage, selection and weight; empty where review and filters left no episode, so that no update is made."""
     if batch.num_episodes == 0:
-        return np.zeros(0), Selection(np.zeros(0, dtype=np.int64), np.zeros(0)), np.zeros(0)
-    advantage = stage.credit(batch)
+        return advantage, Selection(np.zeros(0, dtype=np.int64), np.zeros(0)), np.zeros(0)
     for modulate in stage.modulation:
         advantage = modulate(batch, advantage)
     selection = stage.selection(batch, advantage, rng.generator("selection", stage.seed, iteration))

@@ -7,12 +7,32 @@ import numpy as np
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.ragged import has_spread, segment_sum
 
+# The critics and their heads.
+CRITICS = {"value": ("value",), "token_value": ("token_value",), "hierarchy_values": ("v_low", "v_high", "v_term")}
+
 
 class Metric(NamedTuple):
     """Unit and meaning of a metric."""
 
     unit: str
     meaning: str
+
+
+def _critic_metrics() -> dict[str, Metric]:
+    found = {}
+    for critic, heads in CRITICS.items():
+        for head in heads:
+            found[f"critic/{head}_loss"] = Metric("reward²", f"value loss of {head}, mean over the critic's updates")
+            found[f"critic/{head}_explained_variance"] = Metric(
+                "share", f"variance of the targets that {head} foresaw when the episodes were played"
+            )
+        found[f"critic/{critic}_gradient_norm"] = Metric(
+            "1", f"length of the gradient of the critic {critic} before clipping, mean over its updates"
+        )
+        found[f"critic/{critic}_nonfinite"] = Metric(
+            "updates", f"updates of the critic {critic} left out because the loss or gradient was not finite"
+        )
+    return found
 
 
 METRICS: dict[str, Metric] = {
@@ -41,8 +61,9 @@ METRICS: dict[str, Metric] = {
     "update/gradient_norm": Metric("1", "length of the gradient before clipping, mean over the updates"),
     "update/learning_rate": Metric("1", "learning rate of the iteration"),
     "update/count": Metric("updates", "optimiser steps in this iteration"),
-    "update/skipped": Metric("0 or 1", "no episode carried a signal, nothing was updated"),
+    "update/skipped": Metric("0 or 1", "nothing was updated: no episode carried a signal, or a critic warmed up"),
     "update/nonfinite": Metric("updates", "updates left out because the loss or gradient was not finite"),
+    **_critic_metrics(),
     "evaluation/success": Metric("share", "success on the development matches, sampled"),
     "evaluation/score": Metric("score", "the game's score on the development matches, sampled"),
     "evaluation/return": Metric("reward", "domain return on the development matches, sampled"),

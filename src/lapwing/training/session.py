@@ -2,9 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -65,6 +66,11 @@ class Session:
             self._totals = {}
             self._main(self.stages[-1], self.stages[-1].make_learner(), 0, interruption)
 
+    def warm_start(self) -> bool:
+        """Run the stages before the main one alone, or take their weights from the cache; True if they were there."""
+        with Interruption() as interruption:
+            return self._warm_start(interruption)
+
     def resume(self) -> int:
         """Go on from the newest checkpoint that is whole, or from the beginning if there is none.
 
@@ -88,7 +94,7 @@ class Session:
         self.folder.cut_metrics(r for r in rows if r["stage"] != stage.name or r["iteration"] < first)
         self._totals = dict(state["totals"])
         with Interruption() as interruption:
-            self._main(stage, learner, first, interruption)
+            self._main(stage, learner, first, interruption, tensors)
         return first
 
     def _warm_start(self, interruption: Interruption) -> bool:
@@ -125,7 +131,14 @@ class Session:
                 )
         return False
 
-    def _main(self, stage: Stage, learner: Learner, first: int, interruption: Interruption) -> None:
+    def _main(
+        self,
+        stage: Stage,
+        learner: Learner,
+        first: int,
+        interruption: Interruption,
+        tensors: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    ) -> None:
         self.watch({"event": "stage", "stage": stage.name, "iterations": stage.iterations, "first": first})
         stage.load(learner.version)
         saving = Clock()
@@ -134,6 +147,10 @@ class Session:
                 self._save(stage, learner, 0)
         # Checkpoint 0 is never deleted, so that a resumed run has the same reference.
         stage.annotators = stage.make_annotators(self.folder.path / "checkpoints" / "0" / "model")
+        if first > 0:
+            for number, critic in enumerate(stage.critics):
+                prefix = f"critic.{number}."
+                critic.restore({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
         episodes: list[Sequence[Episode]] = []
 
         def keep(played: Sequence[Episode]) -> None:
@@ -179,7 +196,10 @@ class Session:
             model=self.model,
             tokenizer=self.tokenizer,
             max_tokens=self.max_tokens,
-            tensors=learner.state(),
+            tensors={
+                **learner.state(),
+                **{f"critic.{i}.{n}": t for i, critic in enumerate(stage.critics) for n, t in critic.state().items()},
+            },
             state={
                 "stage": stage.name,
                 "iteration": done,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
-from lapwing.core.protocols import Annotator, Collector, Policy, Sampler
+from lapwing.core.protocols import Annotator, Collector, Critic, Policy, Sampler
 from lapwing.core.types import Selection
 from lapwing.training.learner import Learner
 
@@ -50,6 +50,11 @@ class Stage:
     modulation: Sequence[Callable[[EpisodeBatch, np.ndarray], np.ndarray]] = ()
     checkpoint_every: int = 50
     evaluate_every: int = 0
+
+    @property
+    def critics(self) -> list[Critic]:
+        """The annotators that learn."""
+        return [annotator for annotator in self.annotators if isinstance(annotator, Critic)]
 
     def load(self, version: int) -> None:
         """The model's weights changed in place to this version: forget what was computed with the old ones."""

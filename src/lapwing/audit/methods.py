@@ -1,0 +1,92 @@
+"""The credit methods that an audit can run, and what keeps the others out of it."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lapwing.core import registry
+from lapwing.core.batch import EpisodeBatch
+from lapwing.core.columns import producer
+from lapwing.core.errors import UserError, nearest
+from lapwing.core.ragged import segment_mean
+
+# Registered columns in units of reward: they are doubled with the rewards.
+_IN_REWARD = (
+    "value", "final_value", "token_value", "v_low", "v_high", "v_term", "exact_advantage", "branch_value",
+    "next_branch_value", "domain_reward",
+)  # fmt: skip
+
+
+class Method(NamedTuple):
+    """A credit method with its settings.
+
+    Attributes:
+      name: of the method.
+      credit: batch to advantage, by step or by token.
+      settings: that were bound.
+      level: "step" or "token".
+      scope: what may influence an episode's number, "group" or "batch".
+    """
+
+    name: str
+    credit: Callable[..., np.ndarray]
+    settings: Mapping[str, Any]
+    level: str
+    scope: str
+
+    def by_step(self, batch: EpisodeBatch) -> np.ndarray:
+        """The advantage of each step, float64 [N]; of a method that works by token, the mean over the reply."""
+        found = self.credit(batch, **self.settings)
+        return segment_mean(found, batch.token_splits) if self.level == "token" else np.asarray(found)
+
+
+def find_methods(
+    names: Sequence[str] | None, columns: Sequence[str], settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[list[Method], dict[str, str]]:
+    """The methods that can be audited, and for every other one the reason why not.
+
+    Args:
+      names: of the methods; None for all.
+      columns: registered columns that the batch has.
+      settings: of some methods, by name; the others keep their defaults.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    known = registry.names("credit")
+    found, left_out = [], {}
+    for name in known if names is None else names:
+        if name not in known:
+            raise UserError(f"There is no credit method '{name}'; {nearest(name, known)}")
+        credit = registry.resolve("credit", name)
+        module = sys.modules[inspect.unwrap(credit).__module__]
+        missing = [column for column in getattr(module, "NEEDS", ()) if column not in columns]
+        if missing:
+            left_out[name] = "needs " + ", ".join(f"{column} ({producer(column)} supplies it)" for column in missing)
+            continue
+        found.append(
+            Method(
+                name=name,
+                credit=credit,
+                settings=dict((settings or {}).get(name, {})),
+                level=getattr(module, "LEVEL", "step"),
+                scope=getattr(module, "SCOPE", "group"),
+            )
+        )
+    return found, left_out
+
+
+def is_in_reward_units(method: Method, batch: EpisodeBatch, advantage: np.ndarray) -> bool:
+    """Whether the advantage doubles with the rewards; one that divides by a deviation stays as it is.
+
+    Args:
+      method: what to try.
+      batch: some episodes.
+      advantage: of the method on them, [N].
+    """
+    doubled = {name: 2.0 * batch.extra[name] for name in _IN_REWARD if name in batch.extra}
+    twice = method.by_step(batch.with_columns(reward=2.0 * batch.reward, outcome=2.0 * batch.outcome, **doubled))
+    return bool(np.linalg.norm(twice - 2.0 * advantage) <= 1e-6 * np.linalg.norm(twice))

@@ -1,0 +1,126 @@
+"""Renderers: from a view to the words that a language model reads.
+
+Every word stands alone between blanks, so that a word-level tokenizer and a subword tokenizer both see clean units.
+A renderer works on the views of all shipped games and prints any other view field by field.
+
+What a text gives away: `grid` shows the bare board. `coordinates` adds what a causal model must otherwise search
+for: on the lake the player's row and column and the cells nearby (a help that on a 4x4 map shows much of it), on
+Snake signed offsets to the apples and what lies on the four neighbouring cells (close to a list of safe moves), among
+rooms signed offsets to key, door and goal, at tic-tac-toe the names of the cells instead of their places.
+With `nearby=0` the neighbour cells are left out and the text is as lossless as the grid, with `bodies=False` on Snake
+it is not: what lies beyond the neighbours may hide a body.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from lapwing.core.errors import UserError
+from lapwing.core.types import Message, View
+from lapwing.games.bandit import BanditView
+from lapwing.games.chain import ChainView
+from lapwing.games.frozen_lake import FrozenLakeView
+from lapwing.games.key_door import KeyDoorView
+from lapwing.games.snake import SnakeView
+from lapwing.games.tic_tac_toe import TicTacToeView
+from lapwing.policies.renderers import _bandit, _chain, _key_door, _lake, _snake, _tic_tac_toe
+
+# Each game's module says the rules (INSTRUCTIONS) and the words; a game without a board has one text for both.
+_MODULES: dict[type, Any] = {
+    FrozenLakeView: _lake,
+    SnakeView: _snake,
+    BanditView: _bandit,
+    ChainView: _chain,
+    KeyDoorView: _key_door,
+    TicTacToeView: _tic_tac_toe,
+}
+_GRIDS: dict[type, Callable[[Any], str]] = {
+    FrozenLakeView: _lake.grid,
+    SnakeView: _snake.grid,
+    BanditView: _bandit.text,
+    ChainView: _chain.text,
+    KeyDoorView: _key_door.grid,
+    TicTacToeView: _tic_tac_toe.grid,
+}
+
+
+class Grid:
+    """Shows the board as rows of symbols, and nothing else."""
+
+    def __init__(self, *, instructions: bool = False) -> None:
+        """Make the renderer.
+
+        Args:
+          instructions: put the rules of the game before the board, as a system message.
+        """
+        self.instructions = instructions
+
+    def messages(self, view: View) -> list[Message]:
+        """The messages that show a view."""
+        return _messages(view, _GRIDS.get(type(view), _fields)(view), self.instructions)
+
+    def words(self, view: View) -> set[str]:
+        """The words that views like this one may need."""
+        return _words(view, self.instructions)
+
+
+class Coordinates:
+    """Says where things are: rows and columns, signed offsets, cells nearby, and the whole map."""
+
+    def __init__(self, *, nearby: int = 1, board: bool = True, bodies: bool = True, instructions: bool = False) -> None:
+        """Make the renderer.
+
+        Args:
+          nearby: how far the cells around the player are listed, in steps: 0, 1 or 2.
+          board: show the whole lake as well (Snake lists all bodies and apples anyway).
+          bodies: list every cell of all snakes; if not, only the head of another snake is listed.
+          instructions: put the rules of the game before the text, as a system message.
+
+        Raises:
+          UserError: `nearby` is another number.
+        """
+        if nearby not in (0, 1, 2):
+            raise UserError(f"renderer.nearby is a distance of 0, 1 or 2 steps, not {nearby}.")
+        self.nearby = nearby
+        self.board = board
+        self.bodies = bodies
+        self.instructions = instructions
+
+    def messages(self, view: View) -> list[Message]:
+        """The messages that show a view."""
+        return _messages(view, self._text(view), self.instructions)
+
+    def words(self, view: View) -> set[str]:
+        """The words that views like this one may need."""
+        return _words(view, self.instructions)
+
+    def _text(self, view: View) -> str:
+        if isinstance(view, FrozenLakeView):
+            return _lake.coordinates(view, nearby=self.nearby, board=self.board)
+        if isinstance(view, SnakeView):
+            return _snake.coordinates(view, nearby=self.nearby, bodies=self.bodies)
+        if isinstance(view, KeyDoorView):
+            return _key_door.coordinates(view, nearby=self.nearby)
+        if isinstance(view, TicTacToeView):
+            return _tic_tac_toe.coordinates(view)
+        return _GRIDS.get(type(view), _fields)(view)
+
+
+def _messages(view: View, text: str, instructions: bool) -> list[Message]:
+    user = Message(role="user", content=text)
+    if instructions and type(view) in _MODULES:
+        return [Message(role="system", content=_MODULES[type(view)].INSTRUCTIONS), user]
+    return [user]
+
+
+def _fields(view: Any) -> str:
+    if not dataclasses.is_dataclass(view):
+        return str(view)
+    return " ".join(f"{f.name} : {getattr(view, f.name)} ." for f in dataclasses.fields(view))
+
+
+def _words(view: View, instructions: bool) -> set[str]:
+    module = _MODULES.get(type(view))
+    if module is None:
+        return set(_fields(view).split())
+    return module.words(view) | (set(module.INSTRUCTIONS.split()) if instructions else set())

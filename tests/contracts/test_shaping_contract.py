@@ -1,0 +1,95 @@
+"""What every method in `shaping/` promises, found by listing the folder."""
+
+import dataclasses
+import importlib
+import inspect
+
+import numpy as np
+import pytest
+
+from lapwing.core.columns import COLUMNS
+from lapwing.core.ragged import take_segments
+from lapwing.core.registry import describe, names, resolve
+
+every_method = pytest.mark.parametrize("name", names("shaping"))
+
+
+def with_parts(name, batch):
+    """The batch with the part that a method reads by default."""
+    part = inspect.signature(resolve("shaping", name)).parameters.get("part")
+    if part is None:
+        return batch
+    return batch.with_columns(**{f"part:{part.default}": np.random.default_rng(3).integers(0, 2, batch.num_steps)})
+
+
+def snapshot(batch):
+    base = {f.name: np.copy(getattr(batch, f.name)) for f in dataclasses.fields(batch) if f.name != "extra"}
+    return {**base, **{name: np.copy(values) for name, values in batch.extra.items()}}
+
+
+@every_method
+def test_the_module_says_what_the_method_is(name):
+    found = importlib.import_module(f"lapwing.shaping.{name}")
+    assert found.SCOPE in {"group", "batch"}
+    assert set(found.NEEDS) <= set(COLUMNS)
+    entry = describe("shaping", name)
+    assert (entry.scope, entry.needs) == (found.SCOPE, found.NEEDS)
+    assert entry.source
+
+
+@every_method
+def test_the_rewards_change_and_nothing_else_does(name, make_batch):
+    # Above all not the domain reward and the success, which are reported.
+    batch = with_parts(name, make_batch())
+    before = snapshot(batch)
+    shaped = resolve("shaping", name)(batch)
+    for column, values in snapshot(batch).items():
+        np.testing.assert_array_equal(values, before[column], err_msg=column)
+    after = snapshot(shaped)
+    assert set(after) == set(before)
+    for column, values in after.items():
+        if column != "reward":
+            np.testing.assert_array_equal(values, before[column], err_msg=column)
+    assert after["reward"].dtype == np.float64
+    assert np.isfinite(after["reward"]).all()
+    assert (after["reward"] != before["reward"]).any()
+
+
+@every_method
+@pytest.mark.parametrize("seed", range(3))
+def test_permuting_episodes_permutes_the_answer(name, seed, make_batch):
+    batch = with_parts(name, make_batch(seed))
+    order = np.random.default_rng(seed).permutation(batch.num_episodes)
+    steps, _ = take_segments(batch.step_splits, order)
+    shaped = resolve("shaping", name)(batch.select(order))
+    np.testing.assert_allclose(shaped.reward, resolve("shaping", name)(batch).reward[steps], atol=1e-12)
+
+
+@every_method
+@pytest.mark.parametrize("group", [2, 4, 7, 9])
+def test_other_groups_do_not_leak_in_unless_the_scope_is_the_batch(name, group, make_batch):
+    if importlib.import_module(f"lapwing.shaping.{name}").SCOPE == "batch":
+        return  # By its own word the whole batch may influence every reward.
+    batch = with_parts(name, make_batch())
+    mine = batch.group == group
+    expected = resolve("shaping", name)(batch).reward[mine[batch.episode_of_step]]
+    np.testing.assert_allclose(resolve("shaping", name)(batch.select(mine)).reward, expected, atol=1e-12)
+
+
+@every_method
+def test_a_batch_without_episodes_stays_one(name, make_batch):
+    batch = with_parts(name, make_batch())
+    empty = batch.select(np.zeros(batch.num_episodes, dtype=bool))
+    assert resolve("shaping", name)(empty).num_steps == 0
+
+
+@every_method
+def test_unknown_settings_are_refused(name, make_batch):
+    with pytest.raises(TypeError, match="no_such_setting"):
+        resolve("shaping", name)(with_parts(name, make_batch()), no_such_setting=1)
+
+
+@every_method
+def test_it_is_documented_and_tested(name, assert_documented, assert_tested):
+    assert_documented(resolve("shaping", name))
+    assert_tested("shaping", name)
