@@ -4,7 +4,7 @@ RECIPE ?= frozen_lake_tiny
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test check bench bench-long scale soak docs clean
+.PHONY: setup train test check bench bench-long bench-credit scale soak docs clean
 
 # The runtime alone: what `make train` needs.
 .venv/runtime: pyproject.toml constraints.txt
@@ -40,6 +40,10 @@ bench: .venv/runtime
 
 bench-long: .venv/runtime
 	$(BIN)/python benchmarks/seeds.py --recipes all --seeds 8 --folder runs/bench
+
+# Time and memory of every credit method on a million steps.
+bench-credit: .venv/runtime
+	$(BIN)/python benchmarks/credit.py
 
 # A small post-trained model against a large one that was not.
 scale: .venv/runtime
