@@ -480,6 +480,15 @@ def test_a_tool_call_is_its_name_and_arguments(read):
     np.testing.assert_array_equal(batch.view_key[[1, 3, 5]], batch.view_key[1])
 
 
+def test_a_call_without_a_name_is_told_by_all_but_its_id(read):
+    rows = [
+        rollout() | {"completion": [{"role": "assistant", "tool_calls": [{"id": i, "x": x}]}]}
+        for i, x in enumerate("aab")
+    ]
+    key = read(*rows).batch.action_key
+    assert key[0] == key[1] != key[2]
+
+
 def test_rewards_of_messages_are_rewards_of_steps_and_the_rest_is_the_outcome(read):
     found = read(rollout("a", "o", "b", rewards=(0.25, 0.5)), rollout("a", "o", "b", rewards=(0.5, 0.5)))
     np.testing.assert_array_equal(found.batch.reward, [0.25, 0.5, 0.5, 0.5])
