@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 RECIPE ?= frozen_lake_tiny
 BIN := .venv/bin
+# One process a core, one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
 .PHONY: setup train test check bench bench-long bench-credit scale soak docs clean
@@ -25,13 +27,13 @@ train: .venv/runtime
 check: .venv/development
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
-	$(BIN)/lint-imports --no-logo > .venv/imports.log || (cat .venv/imports.log; exit 1)
+	$(BIN)/lint-imports --no-logo --no-cache > .venv/imports.log || (cat .venv/imports.log; exit 1)
 	$(BIN)/pyright --warnings
 	$(BIN)/python docs/build.py --check
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test: check
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # Every shipped recipe's claim, over seeds; finished seeds under runs/bench are not run again.
 bench: .venv/runtime
