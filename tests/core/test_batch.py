@@ -7,6 +7,7 @@ import pytest
 from lapwing.core.batch import SCHEMA_VERSION, EpisodeBatch, merged_reward
 from lapwing.core.errors import LapwingError
 from lapwing.core.types import Decision, Episode, Step
+from lapwing.games.frozen_lake import FrozenLake
 from lapwing.testing import episodes
 
 
@@ -38,6 +39,13 @@ def played(make_match):
         Episode(make_match(group=2), 1, lone, True, False, 0.0, True, None, 3),
         Episode(make_match(group=4, member=1), 0, silent, True, False, 0.0, False, None, 2),
     ]
+
+
+def test_a_group_over_two_games_is_refused(played):
+    other = dataclasses.replace(played[2].match, game=FrozenLake(map_name="8x8"))
+    played[2] = dataclasses.replace(played[2], match=other)
+    with pytest.raises(LapwingError, match="Group 4 of iteration 0 holds episodes of two games"):
+        EpisodeBatch.pack(played)
 
 
 def test_packing_lays_episodes_end_to_end(played):

@@ -229,7 +229,7 @@ class EpisodeBatch:
         The columns `span` and `switch` are there if every decision tells them; the first step of an episode switches.
 
         Raises:
-          LapwingError: there are no episodes.
+          LapwingError: there are no episodes, or a group holds episodes of two games.
         """
         if not episodes:
             raise LapwingError("There are no episodes to pack.")
@@ -238,11 +238,7 @@ class EpisodeBatch:
         added = [decision.context[decision.extends :] for decision in decisions]
         final = [_EMPTY if e.final_context is None else e.final_context for e in episodes]
         logprob = np.concatenate([decision.logprob for decision in decisions])
-        groups: dict[tuple[str, int, int], int] = {}
-        matches: dict[str, int] = {}
-        for e in episodes:
-            groups.setdefault((e.match.split, e.match.iteration, e.match.group), len(groups))
-            matches.setdefault(e.match.identifier, len(matches))
+        groups, matches = _numbered_groups(episodes)
         return EpisodeBatch(
             step_splits=lengths_to_splits(np.array([len(e.steps) for e in episodes])),
             token_splits=lengths_to_splits(np.array([len(d.token) for d in decisions])),
@@ -291,6 +287,23 @@ class EpisodeBatch:
             raise LapwingError(f"{path} has schema version {version}; this Lapwing reads {SCHEMA_VERSION}.")
         base = {name: arrays.pop(name) for name in _BASE_AXES}
         return EpisodeBatch(**base, extra=arrays)
+
+
+def _numbered_groups(episodes: Sequence[Episode]) -> tuple[dict[tuple[str, int, int], int], dict[str, int]]:
+    groups: dict[tuple[str, int, int], int] = {}
+    games: list[Any] = []
+    matches: dict[str, int] = {}
+    for e in episodes:
+        number = groups.setdefault((e.match.split, e.match.iteration, e.match.group), len(groups))
+        if number == len(games):
+            games.append(e.match.game)
+        elif games[number] is not e.match.game and games[number] != e.match.game:
+            raise LapwingError(
+                f"Group {e.match.group} of iteration {e.match.iteration} holds episodes of two games, {games[number]} "
+                f"and {e.match.game}; the episodes of a group begin in the same state of the same game."
+            )
+        matches.setdefault(e.match.identifier, len(matches))
+    return groups, matches
 
 
 def _played_columns(episodes: Sequence[Episode], steps: Sequence[Step]) -> dict[str, np.ndarray]:
