@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lapwing.core.ragged import (
     concatenate_splits,
+    distinct,
     group_index,
     group_mean,
     group_std,
@@ -118,3 +119,13 @@ def test_a_scan_by_hand():
     values, coefficient = np.array([2.0, 1.0, 4.0, 8.0]), np.array([2.0, 0.5, 9.0, 9.0])
     np.testing.assert_array_equal(reverse_scan(values, coefficient, np.array([0, 3, 3, 4])), [8, 3, 4, 8])
     np.testing.assert_array_equal(values, [2, 1, 4, 8])
+
+
+@given(st.lists(st.integers(0, 40), max_size=12), st.booleans())
+def test_distinct_values_are_those_of_unique(values, large):
+    # Large numbers take the way with a sort.
+    given_values = np.array(values, dtype=np.int64) * (10**12 if large else 1)
+    different, index = distinct(given_values)
+    expected, inverse = np.unique(given_values, return_inverse=True)
+    np.testing.assert_array_equal(different, expected)
+    np.testing.assert_array_equal(index, inverse.reshape(-1))

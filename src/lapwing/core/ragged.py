@@ -45,13 +45,23 @@ def reverse_discounted_sum(values: np.ndarray, discount: float, splits: np.ndarr
 
 def group_index(group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number the groups 0, 1, …: the group of each member [E] and the size of each group."""
-    if group.dtype.kind == "i" and len(group) and group.min() >= 0 and group.max() < 4 * len(group) + 1024:
-        # Small numbers need no sort.
-        size = np.bincount(group)
-        present = size > 0
-        return (np.cumsum(present) - 1)[group], size[present]
-    index = np.unique(group, return_inverse=True)[1].reshape(-1)
+    index = distinct(group)[1]
     return index, np.bincount(index)
+
+
+def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different values in ascending order, and which of them each value is.
+
+    As `np.unique`, but without a sort where the values are small whole numbers.
+
+    Args:
+      values: whole numbers, [N].
+    """
+    if values.dtype.kind == "i" and len(values) and values.min() >= 0 and values.max() < 4 * len(values) + 1024:
+        present = np.bincount(values) > 0
+        return np.flatnonzero(present), (np.cumsum(present) - 1)[values]
+    different, index = np.unique(values, return_inverse=True)
+    return different, index.reshape(-1)
 
 
 def match_index(*columns: np.ndarray, never: int | None = None) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 from lapwing.core import rng
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.columns import PART_PREFIX
-from lapwing.core.ragged import lengths_to_splits, take_segments
+from lapwing.core.ragged import distinct, lengths_to_splits, take_segments
 from lapwing.core.rollout import LazyEpisodes, Rollout
 from lapwing.core.types import Decision, Episode, Match, Step
 from lapwing.rollout.play import initial_state
@@ -44,8 +44,10 @@ def play_on_table(table: Table, matches: Sequence[Match]) -> Rollout:
     Returns:
       The episodes in the order of the matches.
     """
-    seats, chances = _keys(matches)
-    state = _starts(table, matches)
+    groups = _groups(matches)
+    seats, chances = _keys(matches, groups)
+    start = [table.number(initial_state(match)) for match in groups.first]
+    state = np.array(start)[groups.index]
     left = np.array([match.max_steps for match in matches])
     live = np.arange(len(matches))
     records: list[_Record] = []
@@ -55,33 +57,32 @@ def play_on_table(table: Table, matches: Sequence[Match]) -> Rollout:
         state[live] = table.next_state.array[record.result]
         going = ~table.ended.array[record.result] & (left[live] > len(records))
         live = live[going]
-    return _Played(table, matches, records, state).rollout()
+    return _Played(table, matches, groups, records, state).rollout()
 
 
-def _starts(table: Table, matches: Sequence[Match]) -> np.ndarray:
-    starts: dict[Any, int] = {}
-    state = np.empty(len(matches), dtype=np.int64)
-    for i, match in enumerate(matches):
-        address = (match.seed, match.split, match.start_address, match.start_state)
-        if address not in starts:
-            starts[address] = table.number(initial_state(match))
-        state[i] = starts[address]
-    return state
+class _Groups(NamedTuple):
+    """The first match of each group, and the group of each match, numbered in the order of appearance."""
+
+    first: list[Match]
+    index: np.ndarray
 
 
-def _keys(matches: Sequence[Match]) -> tuple[np.ndarray, np.ndarray]:
+def _groups(matches: Sequence[Match]) -> _Groups:
+    found: dict[tuple[int, str, int, int], int] = {}
+    index = np.array(
+        [found.setdefault((m.seed, m.split, m.iteration, m.group), len(found)) for m in matches], dtype=np.int64
+    )
+    first = np.unique(index, return_index=True)[1]
+    return _Groups([matches[i] for i in first.tolist()], index)
+
+
+def _keys(matches: Sequence[Match], groups: _Groups) -> tuple[np.ndarray, np.ndarray]:
     """The keys of each match's replies and of its chance, as `play` has them."""
-    prefix: dict[tuple[Any, ...], tuple[int, int]] = {}
-    seats = np.empty(len(matches), dtype=np.uint64)
-    chances = np.empty(len(matches), dtype=np.uint64)
-    shared = np.empty(len(matches), dtype=bool)
-    for i, match in enumerate(matches):
-        address = (match.seed, match.split, match.iteration, match.group)
-        if address not in prefix:
-            prefix[address] = (rng.fold(0, "reply", *address), rng.fold(0, "chance", *address))
-        seats[i], chances[i] = prefix[address]
-        shared[i] = match.share_chance
+    addresses = [(m.seed, m.split, m.iteration, m.group) for m in groups.first]
+    seats = np.array([rng.fold(0, "reply", *address) for address in addresses], dtype=np.uint64)[groups.index]
+    chances = np.array([rng.fold(0, "chance", *address) for address in addresses], dtype=np.uint64)[groups.index]
     member = np.array([match.member for match in matches])
+    shared = np.array([match.share_chance for match in matches])
     seats = rng.fold_many(rng.fold_many(seats, member), 0)
     together = rng.fold_many(chances, rng.word_of("shared"))
     return seats, np.where(shared, together, rng.fold_many(chances, member))
@@ -90,11 +91,11 @@ def _keys(matches: Sequence[Match]) -> tuple[np.ndarray, np.ndarray]:
 def _step(
     table: Table, live: np.ndarray, state: np.ndarray, replies: np.ndarray, chances: np.ndarray, index: int
 ) -> _Record:
-    here, at = np.unique(state, return_inverse=True)
+    here, at = distinct(state)
     prompts = [table.prompt(number) for number in here.tolist()]
     generator: Any = table.agent.generator
-    token, logprob = generator.draw_first(prompts, at.reshape(-1), replies)
-    choice, chosen, back = _choices(table, state, token, replies)
+    token, logprob = generator.draw_first(prompts, at, replies)
+    choice, chosen, back = _choices(table, here, at, token, replies)
     count = np.array([table.choices[number].count for number in chosen])
     first = np.array([table.choices[number].first for number in chosen])
     result = first[back]
@@ -107,24 +108,25 @@ def _step(
 
 
 def _choices(
-    table: Table, state: np.ndarray, token: np.ndarray, replies: np.ndarray
+    table: Table, here: np.ndarray, at: np.ndarray, token: np.ndarray, replies: np.ndarray
 ) -> tuple[np.ndarray, list[int], np.ndarray]:
     """The choice of each match, the different ones, and which of them each match made."""
-    pair = state << 32 | token
-    different, back = np.unique(pair, return_inverse=True)
-    states, tokens = (different >> 32).tolist(), (different & 0xFFFFFFFF).tolist()
+    width = int(token.max()) + 1
+    pair = at * width + token
+    different, back = distinct(pair)
+    states, tokens = here[different // width].tolist(), (different % width).tolist()
     legal = np.array([table.draws_invalid(s, t) for s, t in zip(states, tokens, strict=True)])
-    back = back.reshape(-1)
-    drawn = np.full(len(state), -1)
     if legal.any():
         options = legal[back]
         noise = rng.fold_many(replies, rng.word_of("invalid"))
         picked = noise % np.maximum(options, 1).astype(np.uint64)
-        drawn = np.where(options > 0, picked.astype(np.int64), -1)
-        different, back = np.unique(np.stack([pair, drawn]), axis=1, return_inverse=True)
-        back = back.reshape(-1)
-        states, tokens = (different[0] >> 32).tolist(), (different[0] & 0xFFFFFFFF).tolist()
-        picks = different[1].tolist()
+        # One more than the drawn action; 0 where nothing is drawn.
+        drawn = np.where(options > 0, picked.astype(np.int64) + 1, 0)
+        most = int(drawn.max()) + 1
+        different, back = distinct(pair * most + drawn)
+        pairs = different // most
+        states, tokens = here[pairs // width].tolist(), (pairs % width).tolist()
+        picks = (different % most - 1).tolist()
     else:
         picks = [-1] * len(states)
     chosen = [table.choice(*key) for key in zip(states, tokens, picks, strict=True)]
@@ -134,7 +136,10 @@ def _choices(
 class _Played:
     """The records of all steps, sorted by match."""
 
-    def __init__(self, table: Table, matches: Sequence[Match], records: Sequence[_Record], final: np.ndarray) -> None:
+    def __init__(
+        self, table: Table, matches: Sequence[Match], groups: _Groups, records: Sequence[_Record], final: np.ndarray
+    ) -> None:
+        self.groups = groups
         self.table = table
         self.matches = matches
         self.final = final
@@ -167,8 +172,8 @@ class _Played:
             outcome=np.add.reduceat(table.outcome.array[self.result], splits[:-1]),
             terminated=self.terminated,
             truncated=~self.terminated,
-            group=_numbered((m.split, m.iteration, m.group) for m in self.matches),
-            match=_numbered((m.split, m.iteration, m.group, m.member) for m in self.matches),
+            group=self.groups.index,
+            match=_numbered(zip(self.groups.index.tolist(), (m.member for m in self.matches), strict=True)),
             player=np.zeros(len(self.matches), dtype=np.int64),
             policy_version=np.full(len(self.token), self.version),
             token=self.token,
