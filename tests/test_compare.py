@@ -315,6 +315,9 @@ def test_what_is_no_folder_of_a_comparison_is_refused(tmp_path):
         lapwing.compare([A, B], seeds=1, run=run)
     with pytest.raises(UserError, match="is a file"):
         lapwing.compare([A, B], seeds=1, run=run / "recipe.toml")
+    write_text(tmp_path / "own" / "diary.txt", "mine")
+    with pytest.raises(UserError, match="own is not empty and holds no comparison"):
+        lapwing.compare([A, B], seeds=1, run=tmp_path / "own")
     write_text(tmp_path / B / "0" / "diary.txt", "mine")
     with pytest.raises(UserError, match=f"{B}/0 is no run and is not empty"):
         lapwing.compare([A, B], seeds=1, run=tmp_path)

@@ -222,7 +222,9 @@ def _whole_number(option: str, text: str) -> int:
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(help="A JSONL file (.gz too), a folder of them, or the folder of a run.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A JSONL file (.gz too), a folder of them, or the folder of a run.")
+    ],
     format: Annotated[str, typer.Option(help="auto, lapwing, trl, verl or verifiers.")] = "auto",
     methods: Annotated[str | None, typer.Option(help="Credit methods, separated by commas; all if left out.")] = None,
     modulation: Annotated[

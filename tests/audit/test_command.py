@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from lapwing import cli
+from lapwing import api, cli
+from lapwing.core.errors import UserError
+from lapwing.report.audit import _count, _root
 
 TINY = (
     *("warm_start.iterations=3", "model.hidden=32", "model.layers=1", "model.heads=2", "model.intermediate=32"),
@@ -60,6 +62,15 @@ def test_the_json_of_a_recipe(lapwing, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_wrong_names_are_refused_before_the_warm_start():
+    rows = []
+    with pytest.raises(UserError, match="did you mean oracle"):
+        api.audit("bandit_tiny", methods=["orcale"], watch=rows.append)
+    with pytest.raises(UserError, match="a list of names"):
+        api.audit("bandit_tiny", methods="grpo", watch=rows.append)
+    assert not rows
+
+
 def test_the_table_of_variations(lapwing):
     code, out, _ = lapwing(
         *("audit", "frozen_lake_fixed_tiny", "--episodes", 200, "--methods", "oracle,grpo,gae", "--groups", "8,50"),
@@ -103,10 +114,34 @@ def test_a_page_without_an_audit_says_nothing_of_it(small_run):
     assert '<section id="audit">' not in (small_run / "report.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("square", "error", "text"),
+    [
+        (0.0, 0.0, "0"),
+        (0.09, 0.01, "0.3000"),
+        (0.0, 0.02, "< 0.2000"),
+        (-0.03, 0.02, "< 0.1000"),
+        (-1.0, 0.02, "< 0.2000"),
+    ],
+)
+def test_a_bias_that_was_not_told_from_0_has_a_bound_above_0(square, error, text):
+    assert _root(square, error) == text
+
+
+def test_a_part_of_an_episode_is_not_shown_as_none():
+    assert [_count(value) for value in (None, 0.0, 0.3, 1.0, 1234.4)] == ["–", "0", "< 1", "1", "1,234"]
+
+
 WRONG = {
     "unknown recipe": (["frozen_lake_fixd_tiny"], "did you mean frozen_lake_fixed_tiny"),
     "unknown method": (["frozen_lake_fixed_tiny", "--methods", "orcale", *SETS], "did you mean oracle"),
     "a thinking recipe": (["frozen_lake_think_tiny"], "needs direct replies"),
+    "a modulation": (["frozen_lake_fixed_tiny", "--methods", "salt"], "'salt'; it is a modulation"),
+    "no method": (["frozen_lake_fixed_tiny", "--methods", ","], "at least one credit method"),
+    "a critic": (
+        ["frozen_lake_fixed_tiny", "--methods", "gae", "--episodes", "40", *SETS],
+        "None of the methods can be audited: gae needs value (annotate/value supplies it); an audit has no trained",
+    ),
     "a game that cannot be enumerated": (["snake_5x5_tiny"], "no method outcomes"),
     "a memory": (["frozen_lake_fixed_tiny", "--set", "policy.context={name='last_k'}"], "current state only"),
     "no number": (["frozen_lake_fixed_tiny", "--groups", "8,x"], "whole numbers"),

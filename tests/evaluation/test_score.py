@@ -108,9 +108,17 @@ def test_modulations_work_on_grpo_with_its_settings():
     [
         ({"methods": ["grop"]}, "no credit method 'grop'; did you mean"),
         ({"modulations": ["slat"]}, "no modulation method 'slat'; did you mean salt"),
+        ({"methods": ["salt"]}, "no credit method 'salt'; it is in modulation; name it in --modulation."),
+        ({"modulations": ["gigpo"]}, "no modulation method 'gigpo'; it is in credit; name it in --methods."),
+        ({"methods": "grpo"}, "Names of credit are a list, as in ['grpo'], not 'grpo'."),
+        (
+            {"methods": ["hae"], "modulations": []},
+            "hae needs the columns 'switch', 'v_low', 'v_high', 'v_term' and 'span', which the file does not have; "
+            "policies/parsers and annotate/hierarchy_values supply them.",
+        ),
         ({"methods": ["gae"], "modulations": []}, "No method can score file: gae needs the column 'value'"),
         ({"methods": [], "modulations": []}, "No method can score file: none was named"),
-        ({"settings": {("credit", "gigpo"): {"discount": 2.0}}}, "discount"),
+        ({"settings": {("credit", "gigpo"): {"discount": 2.0}}}, "gigpo: discount must be in [0, 1]"),
         ({"settings": {("credit", "grpo"): {"eps": -1.0}}, "methods": ["rloo"]}, "eps must be at least 0"),
         ({"settings": {("credit", "gigpo"): {}}, "methods": ["rloo"]}, "settings for gigpo, but it is not among"),
     ],

@@ -236,7 +236,7 @@ WRONG = {
     "spans are negative": (episode(step(span=[-1])), "'span' is a list of whole numbers"),
     "ragged lists": (
         episode(step(token=[1, 2], sampler_logprob=[-1.0])),
-        "line 1, step 1: the reply has 2 in 'tokens', 1 in 'log-probabilities'",
+        "line 1, step 1: the reply has 2 in 'tokens', 1 in 'logprobs'",
     ),
     "a column in some steps": (
         episode(step(value=1), step()),

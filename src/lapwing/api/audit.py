@@ -58,11 +58,16 @@ def audit(
     """
     if episodes < 4:
         raise UserError(f"An audit needs at least 4 episodes, not {episodes}.")
+    # What is wrong with the names is said before anything is trained.
+    _check_methods(methods)
     is_run = (Path(what) / "recipe.toml").is_file()
     audits = [
         _audit_one(str(what), is_run, methods, groups, episodes, overrides, settings, watch or _ignore)
         for settings in _combinations(vary)
     ]
+    if not any(one["rows"] for one in audits):
+        reasons = "; ".join(f"{name} {reason}" for name, reason in audits[0]["not_audited"].items())
+        raise UserError(f"None of the methods can be audited: {reasons}.")
     result = {
         "schema": SCHEMA_VERSION,
         "what": str(what),
@@ -75,6 +80,16 @@ def audit(
         write_json(Path(what) / "audit.json", result)
         write_report(Path(what))
     return result
+
+
+def _check_methods(methods: Sequence[str] | None) -> None:
+    from lapwing.audit.methods import find_methods
+
+    if isinstance(methods, str):
+        raise UserError(f"The methods are a list of names, as in ['grpo'], not '{methods}'.")
+    if methods is not None and not any(methods):
+        raise UserError("An audit needs at least one credit method; leave --methods out for all.")
+    find_methods(methods, ())
 
 
 def _combinations(vary: Sequence[str]) -> list[dict[str, str]]:

@@ -151,6 +151,8 @@ def _refuse(path: Path, entries: Mapping[str, _Entry], seeds: int, allow_code: t
     if path.is_file() or (path / "manifest.json").is_file():
         what = "a file" if path.is_file() else "the folder of a single run"
         raise UserError(f"{path} is {what}; name another folder with --run.")
+    if _is_foreign(path):
+        raise UserError(f"{path} is not empty and holds no comparison; name another folder with --run.")
     for seed, (name, entry) in itertools.product(range(seeds), entries.items()):
         run = path / name / str(seed)
         refuse_foreign(run)
@@ -165,6 +167,14 @@ def _refuse(path: Path, entries: Mapping[str, _Entry], seeds: int, allow_code: t
         differs = f"it began from {start_from}" if start_from else _difference(trained, entry.resolved(seed))
         if differs:
             raise UserError(f"{run} was trained with another recipe ({differs}); name another folder with --run.")
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a folder holds things of which none is of a comparison."""
+    marks = ("comparison.json", "*/*/manifest.json", "*/*.log", "*/*.lock")
+    if not path.is_dir() or any(True for mark in marks for _ in path.glob(mark)):
+        return False
+    return any(one.is_file() or any(one.iterdir()) for one in path.iterdir() if not one.name.startswith("."))
 
 
 def _difference(then: Any, now: Any, where: str = "") -> str:

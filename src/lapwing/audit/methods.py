@@ -19,6 +19,8 @@ _IN_REWARD = (
     "next_branch_value", "domain_reward",
 )  # fmt: skip
 
+_CRITICS = ("annotate/value", "annotate/token_value", "annotate/hierarchy_values")
+
 
 class Method(NamedTuple):
     """A credit method with its settings.
@@ -60,12 +62,14 @@ def find_methods(
     found, left_out = [], {}
     for name in known if names is None else names:
         if name not in known:
-            raise UserError(f"There is no credit method '{name}'; {nearest(name, known)}")
+            is_modulation = name in registry.names("modulation")
+            hint = "it is a modulation, and an audit takes none." if is_modulation else nearest(name, known)
+            raise UserError(f"There is no credit method '{name}'; {hint}")
         credit = registry.resolve("credit", name)
         module = sys.modules[inspect.unwrap(credit).__module__]
         missing = [column for column in getattr(module, "NEEDS", ()) if column not in columns]
         if missing:
-            left_out[name] = "needs " + ", ".join(f"{column} ({producer(column)} supplies it)" for column in missing)
+            left_out[name] = _missing(missing)
             continue
         found.append(
             Method(
@@ -77,6 +81,13 @@ def find_methods(
             )
         )
     return found, left_out
+
+
+def _missing(columns: Sequence[str]) -> str:
+    suppliers = {column: producer(column) for column in columns}
+    is_learned = any(supplier in _CRITICS for supplier in suppliers.values())
+    needs = ", ".join(f"{column} ({supplier} supplies it)" for column, supplier in suppliers.items())
+    return f"needs {needs}" + ("; an audit has no trained critic" if is_learned else "")
 
 
 def is_in_reward_units(method: Method, batch: EpisodeBatch, advantage: np.ndarray) -> bool:

@@ -163,8 +163,10 @@ def score_transcripts(
             advantage = _advantage(transcripts.batch, room, name, settings)
         except LapwingError as error:
             has_settings = (room, name) in settings or (room == "modulation" and ("credit", BASE) in settings)
-            if not isinstance(error, UserError) or (has_settings and not isinstance(error, MissingColumnError)):
+            if not isinstance(error, UserError):
                 raise
+            if has_settings and not isinstance(error, MissingColumnError):
+                raise UserError(f"{label}: {error}") from error
             not_scored[label] = str(error)
             continue
         scored.append(
@@ -181,9 +183,14 @@ _OPTION = {"credit": "methods", "modulation": "modulation"}
 
 def _names(room: str, chosen: Sequence[str] | None) -> list[str]:
     known = registry.names(room)
+    if isinstance(chosen, str):
+        raise UserError(f"Names of {room} are a list, as in ['{chosen}'], not '{chosen}'.")
     for name in chosen or ():
         if name not in known:
-            raise UserError(f"There is no {room} method '{name}'; {nearest(name, known)}")
+            other = "modulation" if room == "credit" else "credit"
+            is_other = name in registry.names(other)
+            hint = f"it is in {other}; name it in --{_OPTION[other]}." if is_other else nearest(name, known)
+            raise UserError(f"There is no {room} method '{name}'; {hint}")
     return known if chosen is None else list(dict.fromkeys(chosen))
 
 
@@ -213,13 +220,17 @@ def _advantage(batch: EpisodeBatch, room: str, name: str, settings: Settings) ->
 
 
 def _needs(name: str, missing: Sequence[str]) -> str:
-    columns = " and ".join(f"'{column}'" for column in missing)
+    columns = _listed([f"'{column}'" for column in missing])
     suppliers = list(dict.fromkeys(producer(column) for column in missing))
     return (
         f"{name} needs the column{'s' if len(missing) > 1 else ''} {columns}, which the file does not have; "
-        f"{' and '.join(suppliers)} {'supplies' if len(suppliers) == 1 else 'supply'} "
+        f"{_listed(suppliers)} {'supplies' if len(suppliers) == 1 else 'supply'} "
         f"{'it' if len(missing) == 1 else 'them'}."
     )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def relative_return(batch: EpisodeBatch) -> np.ndarray:

@@ -157,7 +157,9 @@ def _root(square: float, error: float) -> str:
         return "0"
     if square > 2.0 * error:
         return f"{square**0.5:.4f}"
-    return f"< {max(square + 2.0 * error, 0.0) ** 0.5:.4f}"
+    # Where even the bound of the estimate is below 0, chance made it so small; that of an estimate of 0 is shown.
+    bound = square + 2.0 * error
+    return f"< {(bound if bound > 0.0 else 2.0 * error) ** 0.5:.4f}"
 
 
 def _number(value: float | None) -> str:
@@ -165,4 +167,6 @@ def _number(value: float | None) -> str:
 
 
 def _count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
+    if value is None:
+        return "–"
+    return "< 1" if 0.0 < value < 1.0 else f"{value:,.0f}"

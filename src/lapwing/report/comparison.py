@@ -154,9 +154,8 @@ def _bars(result: Mapping[str, Any]) -> Figure:
         limits=(0.0, 1.0) if measure == _SHARE else None,
         colours=[LINES[at % len(LINES)] for at in range(len(rows))],
     )
-    caption = (
-        f"Interquartile mean of {measure} over the seeds ({_unit(measure)}); bars: 95 % bootstrap intervals over seeds."
-    )
+    bars = "; bars: 95 % bootstrap intervals over seeds" if len(result["seeds"]) > 1 else ""
+    caption = f"Interquartile mean of {measure} over the seeds{_unit(measure)}{bars}."
     return Figure("iqm", "Side by side", caption, svg)
 
 

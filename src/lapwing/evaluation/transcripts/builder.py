@@ -218,7 +218,7 @@ class Builder:
 
     def _lay_tokens(self, step: StepRecord) -> int:
         """Add the tokens of a step; a step whose tokens are not known counts as one."""
-        given = {"tokens": step.token, "log-probabilities": step.logprob, **step.token_columns}
+        given = {"tokens": step.token, "logprobs": step.logprob, **step.token_columns}
         lengths = {name: len(values) for name, values in given.items() if values is not None}
         if len(set(lengths.values())) > 1:
             texts = ", ".join(f"{count} in '{name}'" for name, count in lengths.items())

@@ -117,8 +117,10 @@ def _notes(builder: Builder, notes: chat.Notes, batch: EpisodeBatch, form: str) 
     if notes.failed:
         named = "; ".join(notes.failed[:_MOST_LINES_NAMED])
         rest = len(notes.failed) - _MOST_LINES_NAMED
-        found.append(
-            f"{len(notes.failed):,} rows with an error and no completion are left out: {named}"
-            f"{f' and {rest:,} more' if rest > 0 else ''}."
+        rows = (
+            "row with an error and no completion is"
+            if len(notes.failed) == 1
+            else ("rows with an error and no completion are")
         )
+        found.append(f"{len(notes.failed):,} {rows} left out: {named}{f' and {rest:,} more' if rest > 0 else ''}.")
     return found
