@@ -470,3 +470,31 @@ def test_a_plan_can_be_copied_with_another_game():
     assert build.make_game(larger.game) == dataclasses.replace(build.make_game(main.game), size=6)
     with pytest.raises(UserError, match="did you mean size"):
         build.with_game(main, {"sizes": 6})
+
+
+def test_a_list_can_be_begun_and_continued_with_overrides():
+    read = build.read_recipe(
+        "frozen_lake_fixed_tiny",
+        overrides=[
+            "annotate.0.name=value",
+            "credit.name=gae",
+            "filters.0.name=zero_spread",
+            "filters.1.name=star_po_top_k",
+        ],
+    )
+    plan = build.plan(read)[-1]
+    assert [part.name for part in plan.annotate] == ["value"]
+    assert [part.name for part in plan.filters] == ["zero_spread", "star_po_top_k"]
+    with pytest.raises(UserError, match="nothing called '5'"):
+        build.read_recipe("frozen_lake_fixed_tiny", overrides=["regularisers.5.name=entropy"])
+
+
+def test_what_supplies_branch_values_is_said():
+    with pytest.raises(UserError, match=r"set sampler\.name = 'branching'"):
+        build.plan(build.read_recipe("frozen_lake_fixed_tiny", overrides=["credit.name=vine"]))
+
+
+def test_a_file_that_is_no_toml_is_told_from_a_missing_recipe(tmp_path):
+    (tmp_path / "mine.txt").write_text("name = 'mine'")
+    with pytest.raises(UserError, match=r"not a \.toml file"):
+        build.read_recipe(str(tmp_path / "mine.txt"))

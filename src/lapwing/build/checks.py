@@ -155,6 +155,8 @@ def _produced(stage: StagePlan) -> set[str]:
     for part in (*stage.annotate, stage.sampler, stage.parser):
         # In rooms that keep several things in one module the constant is the class's own.
         found |= set(getattr(part.make, "PRODUCES", None) or constant(part, "PRODUCES", ()))
+    if stage.parser.settings.get("spans"):
+        found.add("span")
     return found
 
 
@@ -183,13 +185,21 @@ def _check_columns(checker: Checker, where: str, stage: StagePlan) -> None:
                 checker.errors.append(f"{where}: '{part.name}' needs the column {name}; {_supply(name)}")
 
 
+_SUPPLIERS = {
+    "branch_value": "set sampler.name = 'branching'.",
+    "next_branch_value": "set sampler.name = 'branching'.",
+    "switch": "set policy.parser.name = 'hierarchical' and policy.context.name = 'current_plan'.",
+    "span": "set policy.parser.name = 'hierarchical', or 'tags' with spans = true.",
+}
+
+
 def _supply(name: str) -> str:
     """What to do about a column that nobody produces."""
     if name not in COLUMNS:
         return f"no column is called that; {nearest(name, COLUMNS)}"
     room, _, supplier = producer(name).partition("/")
     if room != "annotate":
-        return f"{room}/{supplier} supplies it, but not with what this recipe names."
+        return _SUPPLIERS.get(name, f"{room}/{supplier} supplies it, but not with what this recipe names.")
     if supplier in registry.names(room):
         return f"add [[stage.annotate]] with name = '{supplier}'."
     return f"no annotator of Lapwing supplies it yet; name one of your own with PRODUCES = ('{name}',)."
@@ -247,7 +257,8 @@ def _check_functions(checker: Checker, where: str, stage: StagePlan) -> None:
             except KeyError as error:
                 checker.errors.append(f"{where}.{part.name}: {error.args[0]}")
             except UserError as error:
-                checker.errors.append(f"{where}.{part.name}: {error}")
+                said = str(error).removeprefix(f"{part.name}: ")
+                checker.errors.append(f"{where}.{part.name}: {said}")
 
 
 def _probe_batch(part: Part, produced: set[str]) -> EpisodeBatch:

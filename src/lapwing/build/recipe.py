@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import importlib.resources
+import itertools
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,8 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
             raise UserError(f"The recipe {name_or_path!r} could not be read: {error}.") from error
     elif name_or_path in recipe_names():
         text = importlib.resources.files("lapwing.recipes").joinpath(f"{name_or_path}.toml").read_text("utf-8")
+    elif Path(name_or_path).is_file():
+        raise UserError(f"The recipe {name_or_path!r} is not a .toml file; recipes are TOML, and their files end so.")
     else:
         raise UserError(f"There is no recipe '{name_or_path}'; {nearest(name_or_path, recipe_names())}")
     try:
@@ -203,8 +206,10 @@ def _apply(recipe: Recipe, override: str) -> None:
         raise UserError(f"--set {key}: there is no section '{path[0]}'; {nearest(path[0], (*SECTIONS, *stages))}")
     if path == ["name"]:
         raise UserError(f"--set {key}: stages keep their names.")
-    for part in path[:-1]:
-        table = table.setdefault(part, {}) if isinstance(table, dict) else _item(table, part, key)
+    for part, following in itertools.pairwise(path):
+        # A number that follows begins a list, as in annotate.0.name=value.
+        empty: Any = [] if following == "0" else {}
+        table = table.setdefault(part, empty) if isinstance(table, dict) else _item(table, part, key)
     if isinstance(table, dict):
         table[path[-1]] = value
     else:
@@ -212,6 +217,8 @@ def _apply(recipe: Recipe, override: str) -> None:
 
 
 def _item(table: Any, part: str, key: str) -> Any:
-    if isinstance(table, list) and part.isdecimal() and int(part) < len(table):
+    if isinstance(table, list) and part.isdecimal() and int(part) <= len(table):
+        if int(part) == len(table):
+            table.append({})
         return table[int(part)]
     raise UserError(f"--set {key}: there is nothing called '{part}'.")

@@ -8,13 +8,13 @@ import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.columns import column_axis, producer
-from lapwing.core.errors import UserError
+from lapwing.core.errors import MissingColumnError, UserError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def checked(*needs: str) -> Callable[[F], F]:
-    """Decorate a method so that a batch that it cannot use is refused in one sentence.
+    """Decorate a method so that what it cannot use is refused in one sentence that names it.
 
     The columns in `needs` must be there, and they, the rewards and the outcomes must be finite.
 
@@ -28,7 +28,14 @@ def checked(*needs: str) -> Callable[[F], F]:
         @functools.wraps(method)
         def with_checks(batch: EpisodeBatch, *rest: Any, **settings: Any) -> Any:
             check_columns(batch, name, ("reward", "outcome", *needs))
-            return method(batch, *rest, **settings)
+            try:
+                return method(batch, *rest, **settings)
+            except MissingColumnError:
+                raise
+            except UserError as error:
+                if str(error).startswith(name):
+                    raise
+                raise UserError(f"{name}: {error}") from None
 
         return cast(F, with_checks)
 

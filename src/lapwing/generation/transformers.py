@@ -11,7 +11,7 @@ from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.core.types import Completion, Prompt, Request
 from lapwing.models.scorer import next_token_logits
-from lapwing.models.tree import grow
+from lapwing.models.tree import grow, parts
 
 _STOPS_SIZE = 200_000
 
@@ -236,20 +236,12 @@ class Transformers:
             missing = list(wanted.items())
         tree = grow([token for _, token in missing], row_tokens=self.row_tokens)
         self.tokens_computed += tree.num_tokens
-        width = tree.token.shape[1]
-        per_batch = max(1, self.batch_tokens // width)
-        batch_of = tree.last // width // per_batch
-        for b in range(0, len(tree.token), per_batch):
-            chosen = np.flatnonzero(batch_of == b // per_batch)
-            part = tree._replace(
-                token=tree.token[b : b + per_batch],
-                position=tree.position[b : b + per_batch],
-                keep=tree.keep[b : b + per_batch],
-            )
+        for part in parts(tree, tree.last, batch_tokens=self.batch_tokens):
             with torch.no_grad():
-                logits = next_token_logits(self.model, part, tree.last[chosen] - b * width)
-            for i, row in zip(chosen, self._logprobs(logits), strict=True):
-                self._memo[missing[i][0]] = _Distribution(row)
+                logits = next_token_logits(self.model, part.tree, part.nodes)
+            rows = self._logprobs(logits)
+            for i, at in zip(part.chosen.tolist(), part.inverse.tolist(), strict=True):
+                self._memo[missing[i][0]] = _Distribution(rows[at])
 
     def _logprobs(self, logits: torch.Tensor) -> np.ndarray:
         return torch.log_softmax(logits.double() / self.temperature, dim=-1).cpu().numpy()

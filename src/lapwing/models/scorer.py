@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lapwing.models.tree import Tree, grow
+from lapwing.models.tree import Tree, grow, parts
 
 
 class Scored(NamedTuple):
@@ -17,23 +17,27 @@ class Scored(NamedTuple):
     entropy: torch.Tensor | None
 
 
+def hidden_states(body: Any, tree: Tree, nodes: np.ndarray) -> torch.Tensor:
+    """The last hidden states of a model's body at the chosen nodes of a tree, [len(nodes), width]."""
+    parameter = next(body.parameters())
+    keep = torch.from_numpy(tree.keep).to(parameter.device)
+    mask = torch.zeros(keep.shape, dtype=parameter.dtype, device=keep.device)
+    mask.masked_fill_(~keep, torch.finfo(parameter.dtype).min)
+    hidden = body(
+        input_ids=torch.from_numpy(tree.token).to(keep.device),
+        position_ids=torch.from_numpy(tree.position).to(keep.device),
+        attention_mask=mask,
+        use_cache=False,
+    ).last_hidden_state
+    return hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(nodes).to(keep.device)]
+
+
 def next_token_logits(model: torch.nn.Module, tree: Tree, nodes: np.ndarray) -> torch.Tensor:
     """Logits of the token that follows each of the chosen nodes of a tree, [len(nodes), V].
 
     The head is applied to the chosen nodes only.
     """
-    device = next(model.parameters()).device
-    keep = torch.from_numpy(tree.keep).to(device)
-    dtype = next(model.parameters()).dtype
-    mask = torch.zeros(keep.shape, dtype=dtype, device=device).masked_fill_(~keep, torch.finfo(dtype).min)
-    body: Any = getattr(model, "base_model")  # noqa: B009
-    hidden = body(
-        input_ids=torch.from_numpy(tree.token).to(device),
-        position_ids=torch.from_numpy(tree.position).to(device),
-        attention_mask=mask,
-        use_cache=False,
-    ).last_hidden_state
-    chosen = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(nodes).to(device)]
+    chosen = hidden_states(getattr(model, "base_model"), tree, nodes)  # noqa: B009
     logits = model.get_output_embeddings()(chosen)  # pyright: ignore[reportCallIssue]
     return _after_head(model, logits)
 
@@ -117,8 +121,6 @@ class Scorer:
         ends: np.ndarray,
         entropy: bool,
     ) -> Iterator[Scored]:
-        width = tree.token.shape[1]
-        per_batch = max(1, self.batch_tokens // width)
         # One entry per reply token: its number, the node that predicts it, and the token itself.
         index, node, token = [], [], []
         for row, steps in enumerate(members):
@@ -128,24 +130,14 @@ class Scorer:
                 node.append(tree.node[row][len(tree.node[row]) - len(reply) :])
                 token.append(reply)
         index, node, token = np.concatenate(index), np.concatenate(node), np.concatenate(token).astype(np.int64)
-        batch_of = node // width // per_batch
-        for b in range(0, len(tree.token), per_batch):
-            chosen = np.flatnonzero(batch_of == b // per_batch)
-            if len(chosen) == 0:
-                continue
-            part = tree._replace(
-                token=tree.token[b : b + per_batch],
-                position=tree.position[b : b + per_batch],
-                keep=tree.keep[b : b + per_batch],
-            )
-            nodes, inverse = np.unique(node[chosen] - b * width, return_inverse=True)
-            logits = next_token_logits(self.model, part, nodes).float() / self.temperature
+        for part in parts(tree, node, batch_tokens=self.batch_tokens):
+            logits = next_token_logits(self.model, part.tree, part.nodes).float() / self.temperature
             logprobs = torch.log_softmax(logits, dim=-1)
-            at = torch.from_numpy(inverse.reshape(-1)).to(logits.device)
-            ids = torch.from_numpy(token[chosen]).to(logits.device)
+            at = torch.from_numpy(part.inverse).to(logits.device)
+            ids = torch.from_numpy(token[part.chosen]).to(logits.device)
             node_entropy = -(logprobs.exp() * logprobs).sum(-1) if entropy else None
             yield Scored(
-                index=index[chosen],
+                index=index[part.chosen],
                 logprob=logprobs[at, ids],
                 entropy=None if node_entropy is None else node_entropy[at],
             )

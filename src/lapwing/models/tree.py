@@ -5,7 +5,7 @@ A row of the packed batch is a tree of tokens in depth-first order; a token atte
 only, and its position is its depth, so that every token sees exactly what it would see in its own sequence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +58,43 @@ def grow(sequences: Sequence[np.ndarray], *, row_tokens: int = 160) -> Tree:
         sizes[-1] += new
         previous = sequence
     return _lay_out(rows, max(sizes, default=0), len(sequences), sum(sizes))
+
+
+class Part(NamedTuple):
+    """Some rows of a tree, for one forward pass.
+
+    Attributes:
+      tree: the rows.
+      chosen: which of the wanted nodes lie in them.
+      nodes: the different flat indices of these within the part.
+      inverse: for each of the chosen, which of `nodes` it is.
+    """
+
+    tree: Tree
+    chosen: np.ndarray
+    nodes: np.ndarray
+    inverse: np.ndarray
+
+
+def parts(tree: Tree, wanted: np.ndarray, *, batch_tokens: int) -> Iterator[Part]:
+    """Cut a tree into forward passes; rows without a wanted node are left out.
+
+    Args:
+      tree: B packed rows.
+      wanted: flat indices of nodes.
+      batch_tokens: tokens, padding included, that one forward pass may hold.
+    """
+    width = tree.token.shape[1]
+    per_batch = max(1, batch_tokens // width)
+    batch_of = wanted // width // per_batch
+    for b in range(0, len(tree.token), per_batch):
+        chosen = np.flatnonzero(batch_of == b // per_batch)
+        if len(chosen) == 0:
+            continue
+        rows = slice(b, b + per_batch)
+        nodes, inverse = np.unique(wanted[chosen] - b * width, return_inverse=True)
+        part = tree._replace(token=tree.token[rows], position=tree.position[rows], keep=tree.keep[rows])
+        yield Part(part, chosen, nodes, inverse.reshape(-1))
 
 
 def _lay_out(rows: list[list[tuple[int, int, np.ndarray]]], width: int, count: int, num_tokens: int) -> Tree:

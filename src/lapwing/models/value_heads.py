@@ -12,7 +12,8 @@ import torch
 from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.core.ragged import lengths_to_splits
-from lapwing.models.tree import Tree, grow
+from lapwing.models.scorer import hidden_states
+from lapwing.models.tree import grow, parts
 from lapwing.models.value_loss import value_loss
 from lapwing.stats.explained_variance import explained_variance
 
@@ -221,23 +222,11 @@ class ValueHeads:
         tree = grow([rows[i] for i in needed], row_tokens=self.row_tokens)
         offset = lengths_to_splits(np.array([len(node) for node in tree.node]))[:-1]
         node = np.concatenate(tree.node)[offset[row.reshape(-1)] + reads.position]
-        width = tree.token.shape[1]
-        per_batch = max(1, self.batch_tokens // width)
-        batch_of = node // width // per_batch
-        for b in range(0, len(tree.token), per_batch):
-            chosen = np.flatnonzero(batch_of == b // per_batch)
-            if len(chosen) == 0:
-                continue
-            part = tree._replace(
-                token=tree.token[b : b + per_batch],
-                position=tree.position[b : b + per_batch],
-                keep=tree.keep[b : b + per_batch],
-            )
-            nodes, inverse = np.unique(node[chosen] - b * width, return_inverse=True)
+        for part in parts(tree, node, batch_tokens=self.batch_tokens):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.shares):
-                hidden = _hidden_states(self._body, part, nodes)
+                hidden = hidden_states(self._body, part.tree, part.nodes).float()
             values = torch.nn.functional.linear(hidden, self._weight, self._bias)
-            yield chosen, values[torch.from_numpy(inverse.reshape(-1)), torch.from_numpy(reads.head[chosen])]
+            yield part.chosen, values[torch.from_numpy(part.inverse), torch.from_numpy(reads.head[part.chosen])]
 
     def state(self) -> dict[str, torch.Tensor]:
         """Weights, moments and counts as tensors by name, for an exact resume."""
@@ -284,18 +273,3 @@ def _take(lesson: Lesson, chosen: np.ndarray) -> Lesson:
 
 def _tensor(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32)).to(like.device)
-
-
-def _hidden_states(body: Any, tree: Tree, nodes: np.ndarray) -> torch.Tensor:
-    """The last hidden states at the chosen nodes of a tree, float32 [len(nodes), width]."""
-    parameter = next(body.parameters())
-    keep = torch.from_numpy(tree.keep).to(parameter.device)
-    mask = torch.zeros(keep.shape, dtype=parameter.dtype, device=keep.device)
-    mask.masked_fill_(~keep, torch.finfo(parameter.dtype).min)
-    hidden = body(
-        input_ids=torch.from_numpy(tree.token).to(keep.device),
-        position_ids=torch.from_numpy(tree.position).to(keep.device),
-        attention_mask=mask,
-        use_cache=False,
-    ).last_hidden_state
-    return hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(nodes).to(keep.device)].float()

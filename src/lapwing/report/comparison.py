@@ -11,6 +11,7 @@ from lapwing.core.storage import read_json, write_text
 from lapwing.report import charts
 from lapwing.report.charts import LINES, MARKERS, Series
 from lapwing.report.figures import Figure
+from lapwing.report.templates import template_environment
 from lapwing.report.verdict import number
 from lapwing.training.metrics import METRICS
 
@@ -39,19 +40,12 @@ def write_comparison(folder: Path) -> Path:
       UserError: the folder has no comparison.json.
       LapwingError: the file is no JSON.
     """
-    import jinja2
     import markupsafe
 
     if not (folder / "comparison.json").is_file():
         raise UserError(f"{folder} holds no finished comparison: it has no comparison.json.")
     result = read_json(folder / "comparison.json")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lapwing", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment()
     page = environment.get_template("comparison.html.jinja").render(
         result=result,
         names=list(result["recipes"]),

@@ -10,6 +10,7 @@ from lapwing.core.storage import read_json, read_json_lines, write_text
 from lapwing.report.audit import NOTE, audit_section
 from lapwing.report.charts import MOST_POINTS
 from lapwing.report.figures import MAIN, Figure, Log, comparison, curves
+from lapwing.report.templates import template_environment
 from lapwing.report.verdict import Row, Verdict, matches, table_rows, verdict
 
 _LONGEST_NAME = 200
@@ -94,15 +95,8 @@ def _parse(recipe: str) -> dict[str, Any]:
 
 
 def _render(run: _Run) -> str:
-    import jinja2
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lapwing", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment()
     recipe_text = run.recipe_text
     if len(recipe_text) > _LONGEST_RECIPE:
         recipe_text = recipe_text[:_LONGEST_RECIPE] + "\n… (the rest is in recipe.toml)"

@@ -13,6 +13,7 @@ import numpy as np
 from lapwing.core.storage import write_text
 from lapwing.evaluation.score import BASE, Score, Scored
 from lapwing.evaluation.transcripts import ShownEpisode, Transcripts
+from lapwing.report.templates import template_environment
 
 _SHADES = 5
 _GREEN, _RED = "26, 127, 55", "200, 40, 30"
@@ -99,16 +100,9 @@ def write_score_page(score: Score, path: Path) -> None:
       score: what to show.
       path: of the page.
     """
-    import jinja2
     import markupsafe
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lapwing", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment()
     style = environment.get_template("style.css").render() + _STYLE + _colours(len(score.methods))
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     transcripts = score.transcripts

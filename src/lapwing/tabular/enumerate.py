@@ -143,7 +143,10 @@ def enumerate_game(
             f"none for seat {min(missing)}."
         )
     if not hasattr(game, "outcomes"):
-        raise UserError(f"{name} cannot be enumerated, because it has no method outcomes; add one, or choose another.")
+        raise UserError(
+            f"{name} cannot be enumerated, because its chance is not listed (there is no method outcomes); choose "
+            "another game."
+        )
     starts = _starts(game, name, start_states)
     index: dict[State, int] = {}
     for _, state in starts:

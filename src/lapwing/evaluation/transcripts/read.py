@@ -117,10 +117,9 @@ def _notes(builder: Builder, notes: chat.Notes, batch: EpisodeBatch, form: str) 
     if notes.failed:
         named = "; ".join(notes.failed[:_MOST_LINES_NAMED])
         rest = len(notes.failed) - _MOST_LINES_NAMED
-        rows = (
-            "row with an error and no completion is"
-            if len(notes.failed) == 1
-            else ("rows with an error and no completion are")
+        row, is_ = ("row", "is") if len(notes.failed) == 1 else ("rows", "are")
+        found.append(
+            f"{len(notes.failed):,} {row} with an error and no completion {is_} left out: {named}"
+            f"{f' and {rest:,} more' if rest > 0 else ''}."
         )
-        found.append(f"{len(notes.failed):,} {rows} left out: {named}{f' and {rest:,} more' if rest > 0 else ''}.")
     return found
