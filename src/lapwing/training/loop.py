@@ -32,7 +32,8 @@ def iterate(
             played = rollout.batch.with_columns(**measured)
             for annotator in stage.annotators:
                 played = played.with_columns(**annotator.columns(played))
-            batch = played.select(np.isin(played.group, accepted))
+            kept = np.isin(played.group, accepted)
+            batch = played if kept.all() else played.select(kept)
             for shape in stage.shaping:
                 batch = shape(batch)
             for keep in stage.filters:
