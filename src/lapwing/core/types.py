@@ -20,6 +20,54 @@ class Message(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """An action of a tool-using agent: one tool, and its arguments as a JSON text.
+
+    `arguments` is an object, or a bare string for a tool with one required argument. It is what a model wrote, in
+    canonical form where it is JSON at all: whoever executes the call checks it.
+    """
+
+    name: str
+    arguments: str = "{}"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.arguments}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An action of a tool-using agent: its final answer, as text."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"answer {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """What an unreadable reply of a tool-using agent stands for; the game answers it with an error."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"malformed: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool answered; `status` is "ok" or "error", never told by the text."""
+
+    status: str
+    text: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the tool did what it was asked."""
+        return self.status == "ok"
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """What one step of a game did.
 
