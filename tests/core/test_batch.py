@@ -6,7 +6,7 @@ import pytest
 
 from lapwing.core.batch import SCHEMA_VERSION, EpisodeBatch, merged_reward
 from lapwing.core.errors import LapwingError
-from lapwing.core.types import Decision, Episode, Step
+from lapwing.core.types import Answer, Decision, Episode, Malformed, Step, ToolCall
 from lapwing.games.frozen_lake import FrozenLake
 from lapwing.testing import episodes
 
@@ -89,6 +89,52 @@ def test_spans_and_switches_become_columns_where_every_decision_tells_them(playe
     decisions[1].span = None
     decisions[2].switch = None
     assert not {"span", "switch"} & set(EpisodeBatch.pack(played).extra)
+
+
+def spoken(make_match, *actions, costs=()):
+    """An episode of these actions, the first of which had a cost."""
+    steps = [dataclasses.replace(step([1], [2]), action=action) for action in actions]
+    for one, cost in zip(steps, costs, strict=False):
+        one.parts = {"tool_cost": cost}
+    return Episode(make_match(), 0, steps, True, False, 0.0, None, None, 0)
+
+
+def test_dialogues_with_tools_tell_their_calls_costs_and_answers(make_match):
+    call = ToolCall("search", '"x"')
+    batch = EpisodeBatch.pack(
+        [
+            spoken(make_match, call, Malformed("why"), call, Answer("Paris"), costs=[0.25, 0.5]),
+            spoken(make_match, Answer(" PARIS\n")),
+            spoken(make_match, Answer("pa ris")),
+            spoken(make_match, Answer(" ")),
+            spoken(make_match, call, call),  # the last call came too late to be answered
+            spoken(make_match, Malformed("why")),
+            spoken(make_match, None),  # forfeited
+            spoken(make_match, Answer("\ud800")),
+        ]
+    )
+    assert batch.column("tool_calls").tolist() == [2.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0]
+    assert batch.column("tool_cost").tolist() == [0.75, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    key = batch.column("answer_key")
+    assert key.dtype == np.uint64
+    # Case and blanks around it do not make another answer; blanks within do. Nothing is 0, which never matches.
+    assert key[0] == key[1] != key[2]
+    assert (key == 0).tolist() == [False, False, False, True, True, True, True, False]
+
+
+def test_other_games_have_no_columns_of_tools(played):
+    assert not {"tool_calls", "tool_cost", "answer_key"} & set(EpisodeBatch.pack(played).extra)
+
+
+def test_a_game_that_announces_calls_has_the_columns_without_any(make_match):
+    @dataclasses.dataclass(frozen=True)
+    class Talk(FrozenLake):
+        PRODUCES = ("tool_calls", "tool_cost", "answer_key")
+
+    forfeited = spoken(make_match, None)
+    forfeited = dataclasses.replace(forfeited, match=make_match(game=Talk()))
+    batch = EpisodeBatch.pack([forfeited])
+    assert [batch.column(name).tolist() for name in Talk.PRODUCES] == [[0.0], [0.0], [0]]
 
 
 def test_groups_and_matches_are_numbered_as_they_appear(played):

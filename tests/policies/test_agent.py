@@ -122,6 +122,38 @@ def test_a_default_that_is_not_legal_is_refused_by_name():
         InvalidRule().action(None, 0)
 
 
+@pytest.mark.parametrize(
+    ("settings", "legal", "expected"),
+    [
+        ({}, None, "unreadable"),
+        ({}, LEGAL, "unreadable"),
+        ({"default_action": "up"}, LEGAL, "unreadable"),
+        ({"default_action": "yes"}, None, "unreadable"),
+        ({"rule": "retry"}, None, "unreadable"),
+        ({"rule": "random_legal"}, None, "unreadable"),
+    ],
+)
+def test_what_the_game_takes_an_unreadable_reply_for_goes_before_the_default(settings, legal, expected):
+    # Fails when an open-ended game asks for a default action all the same.
+    assert InvalidRule(**settings).action(legal, 0, unreadable="unreadable") == expected
+
+
+def test_a_random_legal_action_goes_before_it_where_there_are_legal_ones():
+    assert InvalidRule(rule="random_legal").action(LEGAL, 0, unreadable="unreadable") in LEGAL
+
+
+def test_the_form_of_replies_is_the_parsers_to_judge(make_agent):
+    from lapwing.policies.tool_parser import ToolUse
+
+    assert make_agent(lambda _text, _key: "").form_rewards(["<action> up </action>"]) == {}
+    parser = ToolUse(reasoning_tag="", format_weight=0.5, tags_weight=-1.0)
+    agent = make_agent(lambda _text, _key: "", parser=parser)
+    assert agent.form_rewards(["<answer> x </answer>", "x"]) == {
+        "format": (pytest.approx((1.0 + 0.2) / 2), 0.5),
+        "tags": (pytest.approx(0.5), -1.0),
+    }
+
+
 def test_a_random_legal_action_belongs_to_its_key_and_every_action_occurs():
     rule = InvalidRule(rule="random_legal")
     drawn = [rule.action(LEGAL, key) for key in range(400)]

@@ -6,11 +6,14 @@ from scipy.stats import chisquare
 
 from lapwing.core import rng
 from lapwing.core.errors import UserError
-from lapwing.core.types import Ask
+from lapwing.core.types import Answer, Ask, ToolCall
 from lapwing.games.bandit import Bandit
 from lapwing.games.frozen_lake import FrozenLake
+from lapwing.games.search_qa import SearchQa
 from lapwing.games.snake import Snake, SnakeState
 from lapwing.policies.baselines import (
+    Demonstrator,
+    Guess,
     Heuristic,
     Human,
     LegalRandom,
@@ -55,7 +58,15 @@ def test_the_heuristic_is_the_games_own():
     assert actions(Heuristic(), [ask(game)]) == [game.heuristic(game.initial(rng.generator("start")), 0)]
 
 
-@pytest.mark.parametrize(("policy", "what"), [(Heuristic(), "no heuristic"), (Scripted(), "no scripted opponent")])
+@pytest.mark.parametrize(
+    ("policy", "what"),
+    [
+        (Heuristic(), "no heuristic"),
+        (Scripted(), "no scripted opponent"),
+        (Guess(), "no guess"),
+        (Demonstrator(), "no demonstrations; choose another teacher"),
+    ],
+)
 def test_a_game_without_the_strategy_is_named(policy, what):
     class Bare:
         def legal(self, state, player):
@@ -181,6 +192,8 @@ def test_a_person_is_asked_until_the_answer_is_an_action():
         ("UPP", ("up", "upper"), "upper"),
         ("", ("up",), None),
         ("yes", None, "yes"),
+        # Where anything may be typed, case is the person's.
+        (' search {"Query": "Rome"} ', None, 'search {"Query": "Rome"}'),
         (" ", None, None),
     ],
 )
@@ -196,3 +209,76 @@ def test_the_scripted_opponent_keeps_off_the_walls_and_belongs_to_its_key():
     drawn = actions(Scripted(), asks)
     assert set(drawn) == {"up", "right"}
     assert actions(Scripted(), asks[::-1])[::-1] == drawn
+
+
+SEARCH = SearchQa(entities=60, relations=2, values=4)
+
+
+def searching(count, step=0):
+    """Asks at the start of different questions, or after the gold call."""
+    found = []
+    for key in range(count):
+        state = SEARCH.initial(rng.generator("start", key))
+        for _ in range(step):
+            state = SEARCH.step(state, {0: SEARCH.heuristic(state, 0)}, rng.generator("none")).state
+        found.append(ask(SEARCH, state, key=rng.fold(0, "demonstrated", key)))
+    return found
+
+
+def right(question):
+    return Answer(question.state.task.answers[0])
+
+
+def test_the_guess_answers_at_once_and_is_right_about_as_often_as_the_most_frequent_value():
+    asks = searching(400)
+    guessed = actions(Guess(), asks)
+    assert all(isinstance(action, Answer) for action in guessed)
+    share = np.mean([action == right(question) for action, question in zip(guessed, asks, strict=True)])
+    assert abs(share - SEARCH.mode_share) < 0.1
+    # One guess for each relation, whatever the name.
+    assert len(set(guessed)) <= SEARCH.relations
+    assert actions(Guess(), asks[::-1])[::-1] == guessed
+
+
+def test_a_perfect_demonstrator_calls_and_copies():
+    assert actions(Demonstrator(), searching(40)) == actions(Heuristic(), searching(40))
+    assert actions(Demonstrator(), searching(40, 1)) == [right(question) for question in searching(40, 1)]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_demonstrator_calls_as_often_as_it_is_told(share):
+    asks = searching(600)
+    drawn = actions(Demonstrator(call_share=share), asks)
+    called = np.mean([isinstance(action, ToolCall) for action in drawn])
+    assert abs(called - share) <= 4 * np.sqrt(share * (1 - share) / len(asks))
+    # What it draws belongs to the ask, and not to its place among others.
+    assert actions(Demonstrator(call_share=share), asks[::-1])[::-1] == drawn
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.4, 1.0])
+def test_a_demonstrator_asks_the_right_thing_as_often_as_it_is_told(accuracy):
+    asks = searching(600)
+    drawn = actions(Demonstrator(query_accuracy=accuracy), asks)
+    assert all(isinstance(action, ToolCall) for action in drawn)
+    exact = np.mean([a == b for a, b in zip(drawn, actions(Heuristic(), asks), strict=True)])
+    # A query drawn in place of the gold one may be the gold one.
+    assert abs(exact - accuracy) <= 4 * np.sqrt(accuracy * (1 - accuracy) / len(asks)) + 0.05
+
+
+def test_a_demonstrator_that_does_not_copy_guesses():
+    asks = searching(600, 1)
+    hit = {}
+    for accuracy in (0.0, 0.5, 1.0):
+        drawn = actions(Demonstrator(copy_accuracy=accuracy), asks)
+        assert all(isinstance(action, Answer) for action in drawn)
+        hit[accuracy] = np.mean([action == right(question) for action, question in zip(drawn, asks, strict=True)])
+    assert hit[1.0] == 1.0
+    assert hit[0.0] < 0.5
+    assert abs(hit[0.5] - (1.0 + hit[0.0]) / 2) < 0.1
+
+
+@pytest.mark.parametrize("name", ["call_share", "query_accuracy", "copy_accuracy"])
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_that_is_no_probability_is_refused(name, share):
+    with pytest.raises(UserError, match=rf"{name} is a probability in \[0, 1\], not {share}"):
+        Demonstrator(**{name: share})

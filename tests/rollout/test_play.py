@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import time
 from typing import Any, ClassVar
 
@@ -7,9 +8,10 @@ import pytest
 from lapwing.core import rng
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.storage import key_of
-from lapwing.core.types import Transition
+from lapwing.core.types import Answer, Malformed, ToolCall, ToolResult, Transition
 from lapwing.games.bandit import Bandit
 from lapwing.games.frozen_lake import FrozenLake
+from lapwing.games.search_qa import SearchQa
 from lapwing.games.snake import Snake
 from lapwing.policies.agent import InvalidRule
 from lapwing.policies.baselines import Heuristic, LegalRandom, Optimal, Scripted, _Baseline
@@ -394,3 +396,162 @@ def test_an_optimal_and_a_random_player_share_a_call(make_match):
     assert solved.success
     assert len(solved.steps) == 6
     assert solved.episode_return == 1.0 >= random.episode_return
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Games with tools. "hm" can be read as neither a call nor an answer.
+
+SEARCH = SearchQa(entities=60, relations=2, values=4, max_turns=1)
+
+
+@pytest.fixture(scope="module")
+def make_searcher():
+    """An agent that searches and answers with given replies, one for each step of the match."""
+    from lapwing.generation.scripted import Scripted as ScriptedGenerator
+    from lapwing.models.tiny import tiny_tokenizer
+    from lapwing.policies.agent import Agent
+    from lapwing.policies.renderers import ToolDialogue
+    from lapwing.policies.tool_parser import ToolUse
+
+    def make(replies, **settings):
+        renderer = ToolDialogue(errors="bare")
+        parser = ToolUse(**{"style": "words", "reasoning_tag": "", **settings})
+        view = SEARCH.view(SEARCH.initial(rng.generator("words")), 0)
+        words = tiny_tokenizer(renderer.words(view) | parser.words(()) | SEARCH.words() | {"hm"})
+        return Agent(
+            renderer=renderer,
+            context=Transcript(),
+            parser=parser,
+            tokenizer=words,
+            generator=ScriptedGenerator(scripted(replies), words),
+        )
+
+    return make
+
+
+def gold(match):
+    """A right call and a right answer of a match, as replies."""
+    state = initial_state(match)
+    called = SEARCH.heuristic(state, 0)
+    return f"<tool> search {json.loads(called.arguments)} </tool>", f"<answer> {state.task.answers[0]} </answer>"
+
+
+def test_what_cannot_be_read_uses_up_a_turn_and_gets_an_error(make_searcher, make_match):
+    # Fails when a default action is played in its place, or when it ends the episode.
+    match = make_match(game=SEARCH, max_steps=2)
+    _, answer = gold(match)
+    agent = make_searcher(["hm", answer], format_weight=0.0, tags_weight=0.0)
+    (episode,) = play([match], {0: agent}, invalid=InvalidRule(penalty=0.5, default_action="answer x"))
+    bad, good = episode.steps
+    reason = "neither a <tool> nor an <answer> with its closing tag"
+    assert bad.action == Malformed(reason)
+    assert (bad.decision.action, bad.decision.valid, bad.decision.reason) == (None, False, reason)
+    assert (bad.action_key, bad.reward, bad.domain_reward) == (0, -0.5, 0.0)
+    (turn,) = good.view.turns
+    assert (turn.action, turn.result) == (Malformed(reason), ToolResult("error", reason))
+    assert (episode.success, episode.terminated, episode.outcome) == (True, True, 1.5)
+
+
+@pytest.mark.parametrize("rule", ["default", "random_legal"])
+def test_every_rule_that_goes_on_plays_what_the_game_says(make_searcher, make_match, rule):
+    agent = make_searcher(["hm"])
+    (episode,) = play([make_match(game=SEARCH, max_steps=2)], {0: agent}, invalid=InvalidRule(rule=rule))
+    assert [type(step.action) for step in episode.steps] == [Malformed, Malformed]
+    assert (episode.success, episode.terminated, episode.outcome) == (False, True, 0.0)
+
+
+def test_a_retry_comes_before_the_error(make_searcher, make_match):
+    match = make_match(game=SEARCH, max_steps=2)
+    call, answer = gold(match)
+    (saved,) = play([match], {0: make_searcher(["hm", call, answer])}, invalid=InvalidRule(rule="retry"))
+    assert [type(step.action) for step in saved.steps] == [type(None), ToolCall, Answer]
+    (spent,) = play([match], {0: make_searcher(["hm", "hm", answer])}, invalid=InvalidRule(rule="retry"))
+    assert [type(step.action) for step in spent.steps] == [type(None), Malformed, Answer]
+
+
+def test_the_form_is_paid_once_at_the_end_and_never_as_domain_reward(make_searcher, make_match):
+    # Fails when it is paid at every step, to the wrong one, or counts as the game's own reward.
+    match = make_match(game=SEARCH, max_steps=2)
+    call, answer = gold(match)
+    (episode,) = play([match], {0: make_searcher([call, answer], format_weight=0.25, tags_weight=2.0)})
+    first, last = episode.steps
+    #   The turns pay 0.2 + 0.5, the outcome is 0.5 + 1.0, and the form is perfect: 0.25 + 2.
+    assert (first.reward, first.domain_reward) == (pytest.approx(0.7), pytest.approx(0.7))
+    assert (last.reward, last.domain_reward) == (pytest.approx(2.25), 0.0)
+    assert (last.parts["format"], last.parts["tags"]) == (1.0, 1.0)
+    assert not {"format", "tags"} & set(first.parts)
+    assert episode.outcome == 1.5
+    assert episode.domain_return == pytest.approx(0.7 + 1.5)
+    assert episode.episode_return == pytest.approx(0.7 + 1.5 + 2.25)
+
+
+def test_a_perfect_episode_earns_what_was_published(make_searcher, make_match):
+    match = make_match(game=SEARCH, max_steps=2)
+    (episode,) = play([match], {0: make_searcher(gold(match))})
+    assert episode.steps[0].reward == pytest.approx(0.7)
+    assert episode.outcome + episode.steps[1].reward == pytest.approx(1.9)
+
+
+def test_the_form_is_a_mean_over_all_replies_retries_and_unreadable_ones_too(make_searcher, make_match):
+    match = make_match(game=SEARCH, max_steps=2)
+    call, answer = gold(match)
+    #   Without reasoning: "hm" has the format 0.2 and no tags; the other two are perfect.
+    agent = make_searcher(["hm", call, answer], format_weight=1.0, tags_weight=10.0)
+    (episode,) = play([match], {0: agent}, invalid=InvalidRule(rule="retry", penalty=0.125))
+    last = episode.steps[-1]
+    assert (last.parts["format"], last.parts["tags"]) == (pytest.approx(2.2 / 3), pytest.approx(2 / 3))
+    assert last.reward == pytest.approx(2.2 / 3 + 20 / 3)
+    assert episode.steps[0].reward == -0.125
+
+
+@pytest.mark.parametrize(
+    ("settings", "replies"),
+    [({"max_steps": 1}, ["hm"]), ({"max_steps": 2}, ["hm"])],
+    ids=["cut", "forfeited"],
+)
+def test_the_form_counts_however_an_episode_ends(make_searcher, make_match, settings, replies):
+    rule = "default" if settings["max_steps"] == 1 else "forfeit"
+    agent = make_searcher(replies, format_weight=1.0)
+    (episode,) = play([make_match(game=SEARCH, **settings)], {0: agent}, invalid=InvalidRule(rule=rule))
+    (step,) = episode.steps
+    assert (step.reward, step.domain_reward) == (pytest.approx(0.2), 0.0)
+    assert step.parts["format"] == pytest.approx(0.2)
+
+
+def test_weights_of_nothing_are_logged_and_pay_nothing(make_searcher, make_match):
+    match = make_match(game=SEARCH, max_steps=2)
+    (episode,) = play([match], {0: make_searcher(gold(match), format_weight=0.0, tags_weight=0.0)})
+    assert episode.steps[-1].reward == 0.0
+    assert episode.steps[-1].parts["format"] == 1.0
+
+
+def test_policies_without_words_have_no_form(make_match, make_agent):
+    (episode,) = play([make_match(game=SEARCH, max_steps=2)], {0: Heuristic()})
+    assert episode.steps[-1].reward == 0.0
+    assert not {"format", "tags"} & set(episode.steps[-1].parts)
+    (lake,) = play([make_match(max_steps=1)], {0: make_agent(lambda _text, _key: "hm")})
+    assert lake.steps[-1].parts == {}
+
+
+def test_a_batch_says_what_was_called_and_answered(make_searcher, make_match):
+    matches = [make_match(game=SEARCH, group=number, max_steps=2) for number in range(3)]
+    call, answer = gold(matches[0])
+    (one,) = play(matches[:1], {0: make_searcher([call, answer])})
+    (two,) = play(matches[:1], {0: make_searcher([answer])})
+    (three,) = play(matches[:1], {0: make_searcher(["hm", "hm"])})
+    batch = EpisodeBatch.pack([one, two, three])
+    assert batch.column("tool_calls").tolist() == [1.0, 0.0, 0.0]
+    assert batch.column("tool_cost").tolist() == [0.0, 0.0, 0.0]
+    key = batch.column("answer_key")
+    assert key[0] == key[1] != 0
+    assert key[2] == 0
+    assert batch.column("part:format").tolist() == pytest.approx([0.0, 1.0, 1.0, 0.0, 0.2])
+
+
+def test_a_batch_of_forfeits_has_the_columns_of_its_game_all_the_same(make_searcher, make_match):
+    # Fails when the columns depend on what was played: shaping by tool calls would find none.
+    match = make_match(game=SEARCH, max_steps=2)
+    (episode,) = play([match], {0: make_searcher(["hm"])}, invalid=InvalidRule(rule="forfeit"))
+    batch = EpisodeBatch.pack([episode])
+    assert batch.column("tool_calls").tolist() == [0.0]
+    assert batch.column("answer_key").tolist() == [0]

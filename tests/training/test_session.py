@@ -63,7 +63,8 @@ def test_the_manifest_says_what_made_the_run(small_run):
 
 def test_only_registered_metrics_are_logged(small_run):
     rows = read_json_lines(small_run / "metrics.jsonl")
-    assert {name for row in rows for name in row} - {"stage", "iteration"} <= set(METRICS)
+    named = {re.sub("part:.*", "part:<name>", name) for row in rows for name in row}
+    assert named - {"stage", "iteration"} <= set(METRICS)
     assert [(row["stage"], row["iteration"]) for row in rows] == [
         *(("warm_start", i) for i in range(3)),
         *(("main", i) for i in range(6)),
@@ -105,6 +106,10 @@ def test_recorded_episodes_have_the_documented_keys_and_add_up(small_run):
         assert set(episode["final_view"]) == set(episode["steps"][0]["view"]) == set(example["final_view"])
         assert all(len(step["token"]) == len(step["sampler_logprob"]) >= 1 for step in episode["steps"])
         assert all(logprob <= 0 for step in episode["steps"] for logprob in step["sampler_logprob"])
+        # The credit of this recipe is one number for an episode, and nothing modulates it.
+        assert len({(step["advantage"], step["credit"]) for step in episode["steps"]}) == 1
+        assert all(step["advantage"] == step["credit"] for step in episode["steps"])
+        assert all(step["token_advantage"] is step["token_credit"] is None for step in episode["steps"])
         # Format penalties are part of what is trained on, never of what is reported.
         assert episode["return"] == pytest.approx(sum(step["reward"] for step in episode["steps"]))
         assert episode["domain_return"] == sum(step["domain_reward"] for step in episode["steps"])
@@ -121,6 +126,8 @@ def test_the_evaluation_has_the_documented_keys(small_run, name):
     for measures in evaluation["policies"].values():
         assert set(measures) == set(example["policies"]["trained"])
         assert measures["score"] is None
+        # A lake has no named parts of the reward.
+        assert measures["parts"] == {}
         for measure in filter(None, measures.values()):
             assert set(measure) == {"mean", "low", "high"}
             assert measure["low"] <= measure["mean"] <= measure["high"]
@@ -321,3 +328,25 @@ def test_the_report_can_be_written_again_and_is_the_same(small_run, tmp_path):
     copy = shutil.copytree(small_run, tmp_path / "small")
     before = (copy / "report.html").read_bytes()
     assert write_report(copy).read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_warm_start_on_an_edited_corpus_is_not_taken_from_the_cache(tmp_path):
+    def train(name, answer):
+        facts = {f"place {n}": f"{answer} {n}" for n in range(6)}
+        rows = {
+            "corpus": [{"id": place, "title": place, "text": f"{place} is {value}"} for place, value in facts.items()],
+            "questions": [
+                {"id": f"{place} {split}", "question": place, "answers": [value], "query": place, "split": split}
+                for place, value in facts.items()
+                for split in ("train", "development", "test")
+            ],
+        }
+        for file, lines in rows.items():
+            (tmp_path / f"{file}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        files = [f"game.{file}={tmp_path / f'{file}.jsonl'}" for file in rows]
+        quick = ["copying.iterations=1", "warm_start.iterations=1", "iterations=1", "evaluation.episodes=2"]
+        run = lapwing.train("search_qa_mt_grpo", run=tmp_path / name, overrides=[*files, *quick, "evaluation.every=0"])
+        return read_json(run.path / "manifest.json")["warm_start_cached"]
+
+    assert [train("first", "red"), train("again", "red"), train("edited", "rad")] == [False, True, False]

@@ -14,6 +14,7 @@ from typing import Any
 from lapwing import __version__, build
 from lapwing.api.loading import has_checkpoint, last_model
 from lapwing.api.playing import measure
+from lapwing.core.columns import PART_PREFIX
 from lapwing.core.errors import UserError
 from lapwing.core.protocols import Policy
 from lapwing.core.storage import content_hash, read_json, write_json
@@ -143,7 +144,9 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
         ]["trained"]
         agent.generator.forget()
         found = {"success": "success", "score": "score", "return": "return", "valid": "valid"}
-        return {f"evaluation/{name}": result[key]["mean"] for name, key in found.items() if result[key] is not None}
+        measured = {name: result[key]["mean"] for name, key in found.items() if result[key] is not None}
+        measured |= {f"{PART_PREFIX}{name}": part["mean"] for name, part in result["parts"].items()}
+        return {f"evaluation/{name}": mean for name, mean in measured.items()}
 
     return Session(
         folder=folder,
@@ -167,8 +170,21 @@ def _warm_start_cache(plans: Sequence[build.StagePlan], shop: build.Workshop) ->
     root = os.environ.get("LAPWING_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lapwing"
     described = [plan.to_dict() for plan in plans[:-1]]
     versions = [torch.__version__, transformers.__version__, torch.get_num_threads(), platform.machine(), _code_hash()]
-    depends = [described, _digest(shop), shop.seed, versions]
+    depends = [described, _files(plans), _digest(shop), shop.seed, versions]
     return Path(root) / "warm_starts" / content_hash(depends)
+
+
+def _files(plans: Sequence[build.StagePlan]) -> list[str]:
+    """The content of files that a game's settings name; of folders, what can be told without reading them."""
+    found = []
+    for value in dict.fromkeys(v for plan in plans for v in plan.game.settings.values() if isinstance(v, str) and v):
+        path = Path(value)
+        if path.is_file():
+            found.append(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest())
+        elif path.is_dir():
+            inside = sorted(path.rglob("*"))
+            found += [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in inside if file.is_file()]
+    return found
 
 
 def _digest(shop: build.Workshop) -> str:

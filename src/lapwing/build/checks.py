@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from lapwing.build.make import make_game, make_opponents
-from lapwing.build.pairs import unsafe_pairs
+from lapwing.build.pairs import tool_mismatches, unsafe_pairs
 from lapwing.build.schema import Checker, Part, constant, construct, lists, tensors_of
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import registry, rng
@@ -71,6 +71,10 @@ def _check_annotators(checker: Checker, where: str, stage: StagePlan, game: Game
         # A critic's settings can be tried without the model that it needs.
         if (check := getattr(part.make, "check", None)) is not None:
             construct(checker, f"{where}.annotate.{part.name}", check, part.settings)
+        if game is not None and "starts" in inspect.signature(part.make).parameters and not hasattr(game, "gold"):
+            checker.errors.append(
+                f"{where}.annotate: '{part.name}' needs a game with gold answers, and {stage.game.name} has none."
+            )
         if game is not None and "situation" in inspect.signature(part.make).parameters:
             limit = {"max_states": part.settings["max_states"]} if "max_states" in part.settings else {}
             construct(checker, f"{where}.annotate.{part.name}", check_solvable, {"stage": stage, "game": game, **limit})
@@ -128,7 +132,11 @@ def _check_no_effect(checker: Checker, where: str, stage: StagePlan) -> None:
 def _check_reply_fits(checker: Checker, where: str, stage: StagePlan, game: Game) -> None:
     """The tiny model has one token a word; a reply that cannot be finished would never be valid."""
     parser = stage.parser.make(**stage.parser.settings)
-    legal = game.legal(game.initial(rng.generator("probe")), 0) or ()
+    state = game.initial(rng.generator("probe"))
+    legal = game.legal(state, 0)
+    if legal is None:
+        heuristic = getattr(game, "heuristic", None)
+        legal = () if heuristic is None else (heuristic(state, 0),)
     longest = max((parser.compose(action) for action in legal), key=lambda text: len(text.split()), default="")
     needed, budget = len(longest.split()), stage.generation.settings["max_tokens"]
     if needed > budget:
@@ -152,7 +160,7 @@ def _check_budgets(checker: Checker, where: str, budget: Mapping[str, Any]) -> N
 def _produced(stage: StagePlan) -> set[str]:
     """The registered columns that a batch of the stage has: those of every played batch, and what its parts add."""
     found: set[str] = set(_PLAYED)
-    for part in (*stage.annotate, stage.sampler, stage.parser):
+    for part in (*stage.annotate, stage.sampler, stage.parser, stage.game):
         # In rooms that keep several things in one module the constant is the class's own.
         found |= set(getattr(part.make, "PRODUCES", None) or constant(part, "PRODUCES", ()))
     if stage.parser.settings.get("spans"):
@@ -186,6 +194,9 @@ def _check_columns(checker: Checker, where: str, stage: StagePlan) -> None:
 
 
 _SUPPLIERS = {
+    "tool_calls": "games with tools have it, such as search_qa.",
+    "tool_cost": "games with tools have it, such as search_qa.",
+    "answer_key": "games with tools have it, such as search_qa.",
     "branch_value": "set sampler.name = 'branching'.",
     "next_branch_value": "set sampler.name = 'branching'.",
     "switch": "set policy.parser.name = 'hierarchical' and policy.context.name = 'current_plan'.",
@@ -216,9 +227,23 @@ def _check_play(checker: Checker, where: str, stage: StagePlan, game: Game) -> N
             construct(checker, role, functools.partial(_probe_policy, part, game, state, seat), {})
     rule = construct(checker, f"{where}.policy", InvalidRule, invalid_settings(stage.policy))
     if rule is not None and rule.rule != "forfeit":
-        construct(checker, f"{where}.policy", rule.action, {"legal": game.legal(state, 0), "key": 0})
+        malformed = getattr(game, "malformed", None)
+        unreadable = None if malformed is None else malformed("unreadable")
+        arguments = {"legal": game.legal(state, 0), "key": 0, "unreadable": unreadable}
+        construct(checker, f"{where}.policy", rule.action, arguments)
+    mismatches = list(tool_mismatches(stage, game))
+    checker.errors.extend(f"{where}: {reason}" for reason in mismatches)
     for i, entry in enumerate(stage.evaluation.settings["transfer"]):
-        construct(checker, f"{where}.evaluation.transfer.{i}", with_game, {"stage": stage, "settings": entry})
+        place = f"{where}.evaluation.transfer.{i}"
+        other = construct(checker, place, with_game, {"stage": stage, "settings": entry})
+        if other is not None and not mismatches:
+            checker.errors.extend(f"{place}: {reason}" for reason in _transfer_mismatches(other, entry))
+
+
+def _transfer_mismatches(stage: StagePlan, entry: Mapping[str, Any]) -> Iterator[str]:
+    cap = entry.get("max_steps", stage.sampler.settings["max_steps"])
+    sampler = stage.sampler._replace(settings={**stage.sampler.settings, "max_steps": cap})
+    return tool_mismatches(dataclasses.replace(stage, sampler=sampler), make_game(stage.game))
 
 
 def _probe_policy(part: Part, game: Game, state: Any, player: int) -> None:

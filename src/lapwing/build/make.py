@@ -39,6 +39,7 @@ def make_workshop(stage: StagePlan, seed: int, *, weights: Path | None = None) -
       weights: a Hugging Face folder to load instead.
     """
     from lapwing.models import pretrained, tiny
+    from lapwing.policies.escape import without_tags
 
     if weights is not None:
         return Workshop(*pretrained.load_folder(weights), seed)
@@ -48,8 +49,13 @@ def make_workshop(stage: StagePlan, seed: int, *, weights: Path | None = None) -
     renderer = stage.renderer.make(**stage.renderer.settings)
     parser = stage.parser.make(**stage.parser.settings)
     state = game.initial(rng.generator("words"))
-    legal = game.legal(state, 0) or ()
-    tokenizer = tiny.tiny_tokenizer(renderer.words(game.view(state, 0)) | parser.words(legal))
+    legal = game.legal(state, 0)
+    words = renderer.words(game.view(state, 0)) | parser.words(legal or ())
+    if legal is None:
+        # What a reply may hold is the game's to say; a text from outside is shown without tags.
+        said = set(getattr(game, "words", set)())
+        words |= said | {without_tags(word) for word in said}
+    tokenizer = tiny.tiny_tokenizer(words)
     return Workshop(tiny.tiny_model(len(tokenizer), seed=seed, **stage.model.settings), tokenizer, seed)
 
 
@@ -134,7 +140,8 @@ def _with_situation(stage: StagePlan, agent: Any, game: Game, sampler: Any) -> t
     from lapwing.rollout.play import initial_state
     from lapwing.samplers._remembered import Remembered
 
-    if not any("situation" in inspect.signature(part.make).parameters for part in stage.annotate):
+    asked = {name for part in stage.annotate for name in inspect.signature(part.make).parameters}
+    if not asked & {"situation", "starts"}:
         return sampler, None
     remembered = Remembered(sampler)
     return remembered, Situation(
@@ -153,6 +160,7 @@ def _make_annotators(stage: StagePlan, shop: Workshop, situation: Any, reference
         "model": shop.model,
         "weights": reference,
         "situation": situation,
+        **({} if situation is None else {"agent": situation.agent, "game": situation.game, "starts": situation.starts}),
         "tokenizer": shop.tokenizer,
         "seed": rng.fold(0, stage.name, shop.seed),
         "credit": None if stage.credit is None else bind(stage.credit),
@@ -225,7 +233,11 @@ def make_baselines(stage: StagePlan) -> dict[str, Policy]:
     from lapwing.policies import baselines as found
 
     game = make_game(stage.game)
-    policies: dict[str, Policy] = {"random": found.Random()}
+    policies: dict[str, Policy] = {}
+    if game.legal(game.initial(rng.generator("legal")), 0) is not None:
+        policies["random"] = found.Random()
+    if callable(getattr(game, "guess", None)):
+        policies["guess"] = found.Guess()
     if callable(getattr(game, "heuristic", None)):
         policies["heuristic"] = found.Heuristic()
     if has_exact_outcomes(game) and game.num_players == 1 and _is_enumerable(game):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from lapwing.build.schema import Part, constant
 from lapwing.build.stage_plan import StagePlan
+from lapwing.core.protocols import Game
 
 _EPISODE_CREDIT = ("grpo", "dr_grpo", "rloo", "reinforce", "lite_ppo")
 _GAE_FAMILY = ("gae", "token_gae", "bilevel_gae", "dual_gae", "egae", "hae")
@@ -16,7 +17,8 @@ _TIME_PENALTIES = ("step_reward", "step_penalty")
 
 def unsafe_pairs(stage: StagePlan) -> list[str]:
     """Why the stage's choices do not go together, one sentence for each pair that is refused."""
-    return [*_levels(stage), *_salt(stage), *_whitening(stage), *_double_discount(stage), *_telescoping(stage)]
+    found = (_levels, _salt, _whitening, _double_discount, _telescoping, _late_format_gate)
+    return [reason for reasons in found for reason in reasons(stage)]
 
 
 def _position(parts: list[Part], name: str) -> int | None:
@@ -93,3 +95,48 @@ def _telescoping(stage: StagePlan) -> Iterator[str]:
             f"'{credit.name}' with horizon = 'suffix' sums the rewards of later turns, and potential-based shaping "
             "('tips') telescopes in that sum to nearly nothing; set credit.horizon = 'immediate' or leave tips out."
         )
+
+
+def _late_format_gate(stage: StagePlan) -> Iterator[str]:
+    otc, gate = _position(stage.shaping, "otc"), _position(stage.shaping, "router_r1")
+    if otc is not None and gate is not None and otc < gate:
+        yield (
+            "the shaping 'router_r1' judges the format, which comes before any coefficient, but 'otc' before it has "
+            "multiplied the outcome already; put router_r1 before otc."
+        )
+
+
+def tool_mismatches(stage: StagePlan, game: Game) -> Iterator[str]:
+    """Why a game and the parts of the policy do not go together, where one of them is about tools."""
+    from lapwing.games.tools.dialogue import ToolGame
+
+    context, renderer, parser = stage.context, stage.renderer, stage.parser
+    if not isinstance(game, ToolGame):
+        for part, ours in ((renderer, "tool_dialogue"), (parser, "tool_use")):
+            if part.name == ours:
+                yield f"'{ours}' is for games with tools, and {stage.game.name} has none."
+        return
+    if renderer.name != "tool_dialogue":
+        yield f"{stage.game.name} is a dialogue with tools; set policy.renderer.name = 'tool_dialogue'."
+    if parser.name != "tool_use":
+        yield f"{stage.game.name} takes calls and answers; set policy.parser.name = 'tool_use'."
+    if context.name != "transcript" and context.settings.get("k", 0) < game.max_turns:
+        yield (
+            f"the context '{context.name}' forgets the question before the answer is due; set "
+            "policy.context.name = 'transcript'."
+        )
+    if stage.sampler.settings["max_steps"] <= game.max_turns:
+        yield (
+            f"after {game.max_turns} calls the answer is step {game.max_turns + 1}, but sampler.max_steps is "
+            f"{stage.sampler.settings['max_steps']}; raise it."
+        )
+    if stage.model.name == "tiny":
+        yield from _unknown_words(renderer, parser)
+
+
+def _unknown_words(renderer: Part, parser: Part) -> Iterator[str]:
+    """What the embedded model cannot say or read: it has one token a word, and only for words of the game."""
+    if parser.name == "tool_use" and parser.settings["style"] != "words":
+        yield "the tiny model has one token a word and cannot write JSON; set policy.parser.style = 'words'."
+    if renderer.name == "tool_dialogue" and renderer.settings["errors"] != "bare":
+        yield "the tiny model does not know the words of errors; set policy.renderer.errors = 'bare'."

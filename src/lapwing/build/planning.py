@@ -13,14 +13,29 @@ from lapwing.build.schema import Checker, Part, construct
 from lapwing.build.stage_plan import PolicySettings, RegulariserSettings, StagePlan, StageSettings
 from lapwing.core import registry
 from lapwing.core.errors import UserError, nearest
+from lapwing.core.protocols import Game
+from lapwing.games.search.retrievers import provide_encoders
 
-_BASELINES = ("random", "legal_random", "heuristic", "optimal", "noisy_expert", "scripted")
+
+def _text_encoder(path: str) -> Any:
+    from lapwing.models.text_encoder import TextEncoder
+
+    return TextEncoder(path)
+
+
+provide_encoders(_text_encoder)
+
+_BASELINES = ("random", "legal_random", "heuristic", "optimal", "noisy_expert", "scripted", "guess", "demonstrator")
 
 
 def _renderers() -> dict[str, Callable[..., Any]]:
     from lapwing.policies import renderers
 
-    return {"grid": renderers.Grid, "coordinates": renderers.Coordinates}
+    return {
+        "grid": renderers.Grid,
+        "coordinates": renderers.Coordinates,
+        "tool_dialogue": renderers.ToolDialogue,
+    }
 
 
 def _contexts() -> dict[str, Callable[..., Any]]:
@@ -35,9 +50,14 @@ def _contexts() -> dict[str, Callable[..., Any]]:
 
 
 def _parsers() -> dict[str, Callable[..., Any]]:
-    from lapwing.policies import parsers
+    from lapwing.policies import parsers, tool_parser
 
-    return {"bare": parsers.Bare, "tags": parsers.Tags, "hierarchical": parsers.Hierarchical}
+    return {
+        "bare": parsers.Bare,
+        "tags": parsers.Tags,
+        "hierarchical": parsers.Hierarchical,
+        "tool_use": tool_parser.ToolUse,
+    }
 
 
 def baselines() -> dict[str, Callable[..., Any]]:
@@ -217,9 +237,27 @@ def game_plan(game: str, overrides: Sequence[str] = ()) -> "StagePlan":
         found = construct(checker, "game", part.make, part.settings)
         if found is not None:
             stage.setdefault("opponents", {str(seat): {"name": "scripted"} for seat in range(1, found.num_players)})
+            stage.update(_dialogue_sections(found))
     if checker.errors:
         raise UserError(" ".join(checker.errors))
     return plan(recipe)[-1]
+
+
+def _dialogue_sections(game: Game) -> dict[str, Any]:
+    """What goes with a game with tools, however long its replies are; nothing for other games."""
+    from lapwing.games.tools.dialogue import ToolGame
+
+    if not isinstance(game, ToolGame):
+        return {}
+    return {
+        "policy": {
+            "renderer": {"name": "tool_dialogue", "errors": "bare"},
+            "parser": {"name": "tool_use", "style": "words"},
+            "context": {"name": "transcript"},
+        },
+        "generation": {"max_tokens": 2**20},
+        "sampler": {"max_steps": game.max_turns + 1},
+    }
 
 
 def resolved(recipe: Recipe, plans: Sequence[StagePlan]) -> dict[str, Any]:

@@ -53,6 +53,8 @@ _INJECTED = {
     "ask_person",
     "weights",
     "situation",
+    "agent",
+    "starts",
 }
 
 

@@ -17,7 +17,7 @@ from lapwing.core.columns import PART_PREFIX, column_axis, producer
 from lapwing.core.errors import LapwingError, MissingColumnError
 from lapwing.core.ragged import concatenate_splits, lengths_to_splits, segment_of, segment_sum, take_segments
 from lapwing.core.storage import atomic_path, bytes_key
-from lapwing.core.types import Episode, Step
+from lapwing.core.types import Answer, Episode, Malformed, Step, ToolCall
 
 SCHEMA_VERSION = 1
 _EMPTY = np.zeros(0, dtype=np.int32)
@@ -312,6 +312,10 @@ def _played_columns(episodes: Sequence[Episode], steps: Sequence[Step]) -> dict[
     extra = {PART_PREFIX + name: np.array([step.parts.get(name, 0.0) for step in steps]) for name in parts}
     extra["context_key"] = _context_keys([decision.context for decision in decisions])
     extra["domain_reward"] = np.array([step.domain_reward for step in steps], dtype=np.float64)
+    # Where every reply was forfeited there is no action that would tell.
+    announced = any("tool_calls" in getattr(episode.match.game, "PRODUCES", ()) for episode in episodes)
+    if announced or any(isinstance(step.action, (ToolCall, Answer, Malformed)) for step in steps):
+        extra |= _tool_columns(episodes)
     extra["success"] = np.array([np.nan if e.success is None else float(e.success) for e in episodes])
     spans = [d.span for d in decisions if d.span is not None]
     if len(spans) == len(decisions):
@@ -320,6 +324,16 @@ def _played_columns(episodes: Sequence[Episode], steps: Sequence[Step]) -> dict[
         first = [step is episode.steps[0] for episode in episodes for step in episode.steps]
         extra["switch"] = np.array([bool(d.switch) for d in decisions]) | np.array(first)
     return extra
+
+
+def _tool_columns(episodes: Sequence[Episode]) -> dict[str, np.ndarray]:
+    last = [episode.steps[-1].action for episode in episodes]
+    answers = [" ".join(a.text.lower().split()) if isinstance(a, Answer) else "" for a in last]
+    return {
+        "tool_calls": np.array([sum(isinstance(s.action, ToolCall) for s in e.steps) for e in episodes], dtype=float),
+        "tool_cost": np.array([sum(s.parts.get("tool_cost", 0.0) for s in e.steps) for e in episodes], dtype=float),
+        "answer_key": np.array([bytes_key(a.encode("utf-8", "replace")) if a else 0 for a in answers], dtype=np.uint64),
+    }
 
 
 def _context_keys(contexts: Sequence[np.ndarray]) -> np.ndarray:

@@ -32,6 +32,7 @@ COLUMNS: dict[str, Column] = {
     "span": Column("K", "policies/parsers", "0 other, 1 think, 2 switch, 3 subgoal, 4 action, 5 answer"),
     "success": Column("E", "rollout/play", "the match counts as won; NaN where the game has no such notion"),
     "tool_calls": Column("E", "rollout/play", "number of tool calls"),
+    "tool_cost": Column("E", "rollout/play", "price of the episode's tool calls"),
     "answer_key": Column("E", "rollout/play", "hash of the final answer"),
     "domain_reward": Column("N", "rollout/play", "the game's own reward, without penalties of the text"),
 }

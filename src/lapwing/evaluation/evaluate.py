@@ -1,5 +1,6 @@
 """Measure policies on the same matches."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,8 @@ def measure(episodes: list[Episode], score_part: str | None = None) -> dict[str,
       score_part: the named reward part whose sum is the game's score, if it has one.
 
     Returns:
-      For each measure {"mean", "low", "high"}, or None where the game has no such notion.
+      For each measure {"mean", "low", "high"}, or None where the game has no such notion; "parts" holds such an object
+      for each named part of the reward, summed over an episode.
     """
     success = [episode.success for episode in episodes]
     steps = np.array([len(episode.steps) for episode in episodes], dtype=np.float64)
@@ -81,7 +83,18 @@ def measure(episodes: list[Episode], score_part: str | None = None) -> dict[str,
         "length": summarise(steps).to_dict(),
         "valid": summarise(valid).to_dict(),
         "tokens_per_step": summarise(tokens).to_dict(),
+        "parts": _parts(episodes),
     }
+
+
+def _parts(episodes: list[Episode]) -> dict[str, Any]:
+    """Sum over an episode of each named part of the reward, where a game has such parts."""
+    sums = [Counter[str]() for _ in episodes]
+    for total, episode in zip(sums, episodes, strict=True):
+        for step in episode.steps:
+            total.update(step.parts)
+    names = sorted({name for total in sums for name in total})
+    return {name: summarise(np.array([float(total[name]) for total in sums])).to_dict() for name in names}
 
 
 def evaluate(

@@ -10,9 +10,12 @@ from lapwing.core import rng
 from lapwing.core.errors import UserError, nearest
 from lapwing.core.protocols import Generator
 from lapwing.core.types import Action, Ask, Completion, Decision, Memory, Message, Prompt, Request, View
+from lapwing.policies.escape import SpecialTokens
 from lapwing.policies.parsers import Invalid
 
 _CACHE_SIZE = 200_000
+# Stands for a reply in a rendered dialogue. No text from outside holds a NUL once it is neutral.
+_REPLY = "\0reply\0"
 
 INVALID_RULES = ("default", "random_legal", "forfeit", "retry")
 
@@ -92,14 +95,21 @@ class InvalidRule:
         if self.retries < 1:
             raise UserError(f"retries is at least 1, not {self.retries}; choose another rule to never ask again.")
 
-    def action(self, legal: Sequence[Action] | None, key: int) -> Action:
+    def action(self, legal: Sequence[Action] | None, key: int, *, unreadable: Action | None = None) -> Action:
         """The action that is executed in place of an invalid reply.
+
+        Args:
+          legal: the legal actions, or None where the game is open-ended.
+          key: of the decision.
+          unreadable: what the game takes an unreadable reply for, if it has a notion of that; it goes before "default".
 
         Raises:
           UserError: the game lists no legal actions and no default action is set, or the default is not legal.
         """
         if self.rule == "random_legal" and legal:
             return legal[rng.fold(key, "invalid") % len(legal)]
+        if unreadable is not None:
+            return unreadable
         if self.default_action is not None:
             return self._default(self.default_action, legal)
         if not legal:
@@ -152,7 +162,10 @@ class Agent:
         self._parsed: dict[tuple[str, Any], Action | Invalid] = {}
         self._composed: dict[str, np.ndarray] = {}
         self._spans: dict[bytes, np.ndarray] = {}
-        # The same parser where it can do more than every parser must.
+        own = {f"{bracket}{tag}>" for tag in getattr(parser, "tags", ()) for bracket in ("<", "</")}
+        self._special = SpecialTokens(tokenizer, own)
+        # The same parts where they can do more than all of their kind must.
+        self._tools: Any = getattr(renderer, "tools", None)
         self._marker: Any = parser if getattr(parser, "spans", False) else None
         self._planner: Any = parser if getattr(parser, "plans", False) else None
 
@@ -184,23 +197,45 @@ class Agent:
             if found is None:
                 if len(self._prompts) > _CACHE_SIZE:
                     self._prompts.clear()
-                found = self._prompts[view] = _as_prompt(self._encode(self.context.messages(self._now(view), None)))
+                first = self.context.messages(self._now(view), None)
+                found = self._prompts[view] = _as_prompt(self._encode(first, view))
             return found
         if self.context.append_only:
             return _as_prompt(np.concatenate([memory.token, self._added(view, memory)]))
-        return _as_prompt(self._encode(self.context.messages(self._now(view), memory.kept)))
+        return _as_prompt(self._encode(self.context.messages(self._now(view), memory.kept), view))
+
+    def form_rewards(self, replies: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """What the form of an episode's replies is worth: for each part its score and its weight."""
+        form = getattr(self.parser, "form", None)
+        if form is None:
+            return {}
+        weights = self.parser.form_weights  # pyright: ignore[reportAttributeAccessIssue]
+        return {name: (score, weights[name]) for name, score in form(replies).items()}
 
     def _now(self, view: View) -> list[Message]:
         return self.renderer.messages(view)
 
-    def _encode(self, messages: list[Message]) -> np.ndarray:
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    def _chat(self, messages: list[Message], view: View) -> str:
+        shown = [Message(role=m["role"], content=self._harmless(m)) for m in messages]
+        # Descriptions may come from a server that nobody here wrote.
+        further = {} if self._tools is None else {"tools": self._special.neutral_in(self._tools(view))}
+        return self.tokenizer.apply_chat_template(shown, tokenize=False, add_generation_prompt=True, **further)
+
+    def _harmless(self, message: Message) -> str:
+        content = message["content"]
+        if message["role"] == "assistant" and content == _REPLY:
+            return content
+        return self._special.neutral(content, is_own=message["role"] in ("system", "assistant"))
+
+    def _encode(self, messages: list[Message], view: View) -> np.ndarray:
+        text = self._chat(messages, view)
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in ids:
             # The model may have said the unknown token itself; what must not happen is that a word becomes it.
-            words = set(text.split()) - {self.tokenizer.unk_token}
-            missing = sorted(word for word in words if self.tokenizer.convert_tokens_to_ids(word) == unknown)
+            words = {word for word in text.split() if self.tokenizer.unk_token not in word}
+            # A word of several tokens is known, though it is none itself.
+            missing = sorted(w for w in words if unknown in self.tokenizer.encode(w, add_special_tokens=False))
             if missing:
                 raise UserError(
                     f"The model's vocabulary lacks the words {', '.join(missing)}; "
@@ -210,12 +245,11 @@ class Agent:
 
     def _added(self, view: View, memory: _AgentMemory) -> np.ndarray:
         """The tokens between the end of the last reply and the next one, read off the chat template."""
-        marker = "\x00reply\x00"
         past = list(memory.kept)
-        past[-1] = (past[-1][0], marker)
+        past[-1] = (past[-1][0], _REPLY)
         messages = self.context.messages(self._now(view), tuple(past))
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        added = self.tokenizer.encode(text.rpartition(marker)[2], add_special_tokens=False)
+        text = self._chat(messages, view)
+        added = self.tokenizer.encode(text.rpartition(_REPLY)[2], add_special_tokens=False)
         end = self.tokenizer.eos_token_id
         # A reply that sampled its own end token must not be ended twice.
         if added and added[0] == end and len(memory.token) and memory.token[-1] == end:
@@ -234,7 +268,8 @@ class Agent:
         token = self._composed.get(text)
         if token is None:
             ids = self.tokenizer.encode(text, add_special_tokens=False)
-            if not self.parser.stop:
+            if not text.endswith(self.parser.stop):
+                # Nothing but the end token ends such a reply when it is sampled.
                 ids = [*ids, self.tokenizer.eos_token_id]
             token = np.array(ids[: self.generator.max_tokens], dtype=np.int32)
             self._composed[text] = token

@@ -76,6 +76,44 @@ class Scripted(_Baseline):
         return scripted(ask.state, ask.player, rng.lazy_generator("scripted", ask.key))
 
 
+class Guess(_Baseline):
+    """The game's best guess without doing anything for it: the floor that work has to beat."""
+
+    def choose(self, ask: Ask) -> Action:
+        """What the game's `guess` says."""
+        guess = getattr(ask.game, "guess", None)
+        if guess is None:
+            raise UserError(f"{type(ask.game).__name__} has no guess; choose another policy.")
+        return guess(ask.state, ask.player)
+
+
+class Demonstrator(_Baseline):
+    """A demonstrator of limited skill at a game with tools, to clone before training."""
+
+    def __init__(self, *, call_share: float = 1.0, query_accuracy: float = 1.0, copy_accuracy: float = 1.0) -> None:
+        """Make the policy.
+
+        Args:
+          call_share: probability that the first reply is a tool call and not a guess.
+          query_accuracy: probability that a call asks the right thing.
+          copy_accuracy: probability that an answer after a result is what the result says, and not a guess.
+
+        Raises:
+          UserError: one of them is no probability.
+        """
+        self._shares = {"call_share": call_share, "query_accuracy": query_accuracy, "copy_accuracy": copy_accuracy}
+        for name, share in self._shares.items():
+            if not 0.0 <= share <= 1.0:
+                raise UserError(f"{name} is a probability in [0, 1], not {share}.")
+
+    def choose(self, ask: Ask) -> Action:
+        """What the game's `demonstrate` says."""
+        demonstrate = getattr(ask.game, "demonstrate", None)
+        if demonstrate is None:
+            raise UserError(f"{type(ask.game).__name__} has no demonstrations; choose another teacher.")
+        return demonstrate(ask.state, ask.player, rng.generator("demonstration", ask.key), **self._shares)
+
+
 class Optimal(_Baseline):
     """The best action with the steps that are left, solved exactly; for games of one player that can be enumerated.
 
@@ -135,33 +173,40 @@ class NoisyExpert(_Baseline):
 class Human(_Baseline):
     """A person at a terminal."""
 
-    def __init__(self, ask_person: Callable[[Ask, str], str]) -> None:
+    def __init__(
+        self,
+        ask_person: Callable[[Ask, str], str],
+        *,
+        read: Callable[[str, Ask], Action | Invalid] | None = None,
+    ) -> None:
         """Make the policy.
 
         Args:
           ask_person: shows the ask, and why the last answer was refused (empty at first), and returns what was typed.
+          read: the action that a typed text stands for, or why it stands for none; `complete` if left out.
         """
         self._ask_person = ask_person
+        self._read = read or (lambda text, ask: complete(text, ask.legal))
 
     def act_many(self, asks: Sequence[Ask]) -> list[tuple[Decision, Memory]]:
         """Ask until each answer is a legal action."""
         return [(plain_decision(self.choose(ask)), None) for ask in asks]
 
     def choose(self, ask: Ask) -> Action:
-        """The action that the person names; a unique beginning of its name is enough."""
+        """The action that the person names."""
         refused = ""
         while True:
-            action = complete(self._ask_person(ask, refused), ask.legal)
+            action = self._read(self._ask_person(ask, refused), ask)
             if not isinstance(action, Invalid):
                 return action
             refused = action.reason
 
 
 def complete(text: str, legal: Sequence[Action] | None) -> Action | Invalid:
-    """The legal action that begins with what was typed, if there is exactly one."""
-    typed = text.strip().lower()
+    """The legal action that begins with what was typed, if there is exactly one; where any text is legal, the text."""
     if legal is None:
-        return typed or Invalid("nothing was typed")
+        return text.strip() or Invalid("nothing was typed")
+    typed = text.strip().lower()
     found = [action for action in legal if str(action).lower().startswith(typed)] if typed else []
     exact = [action for action in found if str(action).lower() == typed]
     if exact or len(found) == 1:

@@ -14,7 +14,7 @@ from lapwing.core.errors import UserError
 from lapwing.core.types import Action
 
 # What the column `span` calls the text between the tags of this name.
-SPANS = {"think": 1, "switch": 2, "subgoal": 3, "action": 4}
+SPANS = {"think": 1, "switch": 2, "subgoal": 3, "action": 4, "answer": 5}
 
 KEEP, SWITCH = "KEEP", "SWITCH"
 

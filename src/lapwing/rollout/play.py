@@ -153,7 +153,9 @@ def _accept(seat: _Seat, ask: Ask, decision: Decision, memory: Any, invalid: Inv
             seat.retries += 1
             memory = ask.memory
         else:
-            action = invalid.action(ask.legal, ask.key)
+            malformed = getattr(ask.game, "malformed", None)
+            unreadable = None if malformed is None else malformed(decision.reason)
+            action = invalid.action(ask.legal, ask.key, unreadable=unreadable)
     view_key = key_of_view(ask.view)
     action_key = key_of_action(decision.action) if decision.valid else 0
     seat.steps.append(
@@ -232,6 +234,7 @@ def _episode(one: _Live, number: int, policy: Policy) -> Episode:
     prompt = getattr(policy, "prompt", None)
     if not one.terminated and prompt is not None:
         final_context = prompt(final_view, seat.memory).token
+    _reward_form(seat, policy)
     success = seat.success
     was_forfeited = any(other.forfeited for other in one.seats if other is not seat)
     if success is None and getattr(one.game, "has_success", False) and not was_forfeited:
@@ -248,6 +251,16 @@ def _episode(one: _Live, number: int, policy: Policy) -> Episode:
         final_view=final_view,
         policy_version=policy.version,
     )
+
+
+def _reward_form(seat: _Seat, policy: Policy) -> None:
+    """Add what the form of the replies is worth to the training reward of the last step."""
+    judge = getattr(policy, "form_rewards", None)
+    scores = {} if judge is None else judge([step.decision.text for step in seat.steps])
+    if scores:
+        last = seat.steps[-1]
+        last.reward += sum(score * weight for score, weight in scores.values())
+        last.parts = {**last.parts, **{name: score for name, (score, _) in scores.items()}}
 
 
 @lru_cache(maxsize=1 << 17)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
+from lapwing.core.columns import PART_PREFIX
 from lapwing.core.ragged import has_spread, segment_sum
 
 # The critics and their heads.
@@ -42,6 +43,7 @@ METRICS: dict[str, Metric] = {
     "rollout/length": Metric("steps", "mean length of an episode"),
     "rollout/valid": Metric("share", "replies that parsed to a legal action"),
     "rollout/tokens_per_step": Metric("tokens", "mean length of a reply"),
+    "rollout/part:<name>": Metric("1", "a named part of the reward, summed over an episode, mean over the episodes"),
     "rollout/zero_spread_groups": Metric("share", "groups whose episodes all have the same return: no signal"),
     "rollout/dropped": Metric("episodes", "matches given up at the deadline"),
     "rollout/episodes": Metric("episodes", "episodes played since the stage began"),
@@ -67,6 +69,7 @@ METRICS: dict[str, Metric] = {
     "evaluation/success": Metric("share", "success on the development matches, sampled"),
     "evaluation/score": Metric("score", "the game's score on the development matches, sampled"),
     "evaluation/return": Metric("reward", "domain return on the development matches, sampled"),
+    "evaluation/part:<name>": Metric("1", "the same on the development matches, sampled"),
     "evaluation/valid": Metric("share", "valid replies on the development matches"),
     "time/play": Metric("s", "playing, in this iteration"),
     "time/credit": Metric("s", "packing, filters, credit, selection and aggregation, in this iteration"),
@@ -95,6 +98,9 @@ def rollout_metrics(batch: EpisodeBatch) -> dict[str, float]:
         "rollout/new_steps": batch.num_steps,
         "rollout/new_tokens": batch.num_tokens,
     }
+    for name in batch.extra:
+        if name.startswith(PART_PREFIX):
+            metrics[f"rollout/{name}"] = float(segment_sum(batch.extra[name], batch.step_splits).mean())
     if not np.isnan(success).all():
         metrics["rollout/success"] = float(np.nanmean(success))
     return metrics

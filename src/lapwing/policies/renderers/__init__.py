@@ -24,6 +24,9 @@ from lapwing.games.key_door import KeyDoorView
 from lapwing.games.snake import SnakeView
 from lapwing.games.tic_tac_toe import TicTacToeView
 from lapwing.policies.renderers import _bandit, _chain, _key_door, _lake, _snake, _tic_tac_toe
+from lapwing.policies.renderers._tool_dialogue import ToolDialogue
+
+__all__ = ["Coordinates", "Grid", "ToolDialogue"]
 
 # Each game's module says the rules (INSTRUCTIONS) and the words; a game without a board has one text for both.
 _MODULES: dict[type, Any] = {
