@@ -189,7 +189,7 @@ def show_evaluation(result: dict[str, Any], *, with_verdict: bool = True) -> Non
     from rich.console import Console
     from rich.table import Table
 
-    from lapwing.report.verdict import table_rows, verdict
+    from lapwing.report.verdict import part_table, table_rows, verdict
 
     if with_verdict and {"trained", "untrained"} <= set(result["policies"]):
         _say(verdict(result).sentence)
@@ -201,6 +201,11 @@ def show_evaluation(result: dict[str, Any], *, with_verdict: bool = True) -> Non
     for row in rows:
         table.add_row(row.label, *row.cells.values())
     Console(highlight=False, width=None if _is_terminal() else 120).print(table)
+    parts = part_table(result)
+    if parts is not None:
+        _say()
+        _print_table(*parts)
+        _say()
     _say(f"{result['episodes']} matches of {result['game']}, 95 % intervals.")
 
 
@@ -239,7 +244,8 @@ def show_audit(result: dict[str, Any]) -> None:
 
 def show_score(score: Any, out: Path | None) -> None:
     """The table of a score, what was not scored, and where everything is."""
-    from lapwing.report.score_page import clean, score_summary, score_table
+    from lapwing.report.score_page import score_summary, score_table
+    from lapwing.report.templates import clean
 
     _say(score_summary(score.transcripts))
     for note in score.transcripts.notes:
@@ -287,7 +293,9 @@ def play_at_terminal(name: str, settings: Sequence[str], seed: int, max_steps: i
     """
     from lapwing import build
     from lapwing.core.types import Match
+    from lapwing.games.tools.dialogue import ToolGame
     from lapwing.policies.baselines import Human
+    from lapwing.report import dialogue
     from lapwing.rollout.play import play
 
     if max_steps < 1:
@@ -296,12 +304,14 @@ def play_at_terminal(name: str, settings: Sequence[str], seed: int, max_steps: i
     plan = build.game_plan(name, settings)
     game = build.make_game(plan.game)
     opponents = build.make_opponents(plan)
-    _say(f"{name}: type an action, or its first letters; q ends the match.")
+    talks = isinstance(game, ToolGame)
+    how = "type a call of a tool, or the answer" if talks else "type an action, or its first letters"
+    _say(f"{name}: {how}; q ends the match.")
 
     def ask_person(ask: Ask, refused: str) -> str:
         _say()
         _say(refused or board(ask.view))
-        sys.stdout.write(f"{', '.join(map(str, ask.legal or ()))} > ")
+        sys.stdout.write(f"{dialogue.prompt(ask.view) if talks else ', '.join(map(str, ask.legal or ()))} > ")
         sys.stdout.flush()
         line = sys.stdin.readline()
         if not line or line.strip().lower() in ("q", "quit"):
@@ -309,13 +319,14 @@ def play_at_terminal(name: str, settings: Sequence[str], seed: int, max_steps: i
         return line
 
     match = Match(game=game, seed=seed, split="test", iteration=0, group=0, member=0, max_steps=max_steps)
+    person = Human(ask_person, read=dialogue.read_line if talks else None)
     try:
-        (episode,) = play([match], {0: Human(ask_person), **opponents})
+        (episode,) = play([match], {0: person, **opponents})
     except _Quit:
         _say("\nEnded.")
         return
     _say()
-    _say(board(episode.final_view))
+    _say(dialogue.ending(game, episode) if isinstance(game, ToolGame) else board(episode.final_view))
     ended = "cut after the last step" if episode.truncated else "over"
     won = "" if episode.success is None else (", you made it" if episode.success else ", you did not make it")
     part = getattr(game, "score_part", None)
@@ -324,9 +335,13 @@ def play_at_terminal(name: str, settings: Sequence[str], seed: int, max_steps: i
 
 
 def board(view: View) -> str:
-    """A view as a person likes to see it: the grid renderer's text, one row a line."""
+    """A view as a person likes to see it: the grid renderer's text, one row a line; what is new in a dialogue."""
+    from lapwing.games.tools.dialogue import ToolView
     from lapwing.policies.renderers import Grid
+    from lapwing.report.dialogue import told
 
+    if isinstance(view, ToolView):
+        return told(view)
     text = Grid().messages(view)[-1]["content"]
     title, colon, rows = text.partition(" : ")
     return text if not colon else "\n".join([title, *(f"  {row}" for row in rows.split(" / "))])

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,60 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[.
     folder = write_run(tmp_path_factory.mktemp("report") / "run")
     write_report(folder)
     return folder
+
+
+_VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Reads a page as a browser would: its elements, identifiers, text; notes tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.texts).split())
+
+    @property
+    def ids(self) -> list[str]:
+        return [value or "" for name, value in self.attributes if name == "id"]
+
+
+@pytest.fixture(scope="session")
+def read() -> Callable[[Path], tuple[str, Page]]:
+    """The page of a run as text and as its elements; it is written if there is none."""
+    from lapwing.report.page import write_report
+
+    def read_page(folder: Path) -> tuple[str, Page]:
+        path = folder / "report.html"
+        if not path.exists():
+            assert write_report(folder) == path
+        text = path.read_text(encoding="utf-8")
+        return text, Page(text)
+
+    return read_page

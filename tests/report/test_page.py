@@ -1,7 +1,6 @@
 import html
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
 
@@ -25,57 +24,9 @@ PAYLOADS = [
     "a\u2028b\u2029c",
     "$\\frac{1}{2}$ & $x",
 ]
-_VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
-class Page(HTMLParser):
-    """Reads a page as a browser would: its elements, identifiers, text; notes tags that do not match."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.open: list[str] = []
-        self.wrong: list[str] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in _VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.wrong.append(tag)
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.texts).split())
-
-    @property
-    def ids(self) -> list[str]:
-        return [value or "" for name, value in self.attributes if name == "id"]
-
-
-def read(folder) -> tuple[str, Page]:
-    path = folder / "report.html"
-    if not path.exists():
-        assert write_report(folder) == path
-    text = path.read_text(encoding="utf-8")
-    return text, Page(text)
-
-
-def test_a_finished_run_has_every_section_and_figure_once(finished_run):
+def test_a_finished_run_has_every_section_and_figure_once(finished_run, read):
     text, page = read(finished_run)
     assert set(page.ids) >= SECTIONS
     assert {name.removeprefix("figure-") for name in page.ids if name.startswith("figure-")} == FIGURES
@@ -87,27 +38,27 @@ def test_a_finished_run_has_every_section_and_figure_once(finished_run):
     assert len(text) < 1_000_000
 
 
-def test_the_verdict_is_the_one_of_the_terminal_and_comes_first(finished_run):
+def test_the_verdict_is_the_one_of_the_terminal_and_comes_first(finished_run, read):
     said = verdict(json.loads((finished_run / "evaluation.json").read_text())).sentence
     _, page = read(finished_run)
     assert said in page.text
     assert min(page.ids.index(name) for name in SECTIONS) == page.ids.index("verdict")
 
 
-def test_every_figure_has_a_caption_and_a_title(finished_run):
+def test_every_figure_has_a_caption_and_a_title(finished_run, read):
     text, page = read(finished_run)
     assert page.tags.count("figcaption") == page.tags.count("svg") == len(re.findall(r"<svg[^>]*>\n<title", text))
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, flags=re.DOTALL)
     assert all(caption.strip().endswith(".") and "\n" not in caption for caption in captions)
 
 
-def test_the_recipe_the_versions_and_the_commands_are_there(finished_run):
+def test_the_recipe_the_versions_and_the_commands_are_there(finished_run, read):
     _, page = read(finished_run)
     for part in ("lapwing train RUN/recipe.toml", 'name = "grpo"', "torch2.13.0", "9f3e267", "570,368", "30,720"):
         assert part in page.text, part
 
 
-def test_transfer_games_have_tables_of_their_own(make_run, make_evaluation):
+def test_transfer_games_have_tables_of_their_own(make_run, make_evaluation, read):
     _, page = read(make_run(iterations=None, transfer={"5x5": make_evaluation(trained=0.61, untrained=0.02)}))
     assert page.tags.count("table") == 3
     assert "Transfer: 5x5" in page.text
@@ -115,7 +66,7 @@ def test_transfer_games_have_tables_of_their_own(make_run, make_evaluation):
 
 
 @pytest.mark.parametrize(("status", "said"), [("interrupted", "It was interrupted"), ("running", "It was running")])
-def test_a_run_that_has_not_finished_says_so_and_shows_what_there_is(make_run, status, said):
+def test_a_run_that_has_not_finished_says_so_and_shows_what_there_is(make_run, status, said, read):
     folder = make_run(iterations=7, evaluation=None, manifest={"status": status, "seconds": {}})
     _, page = read(folder)
     assert "This run has not finished." in page.text
@@ -126,7 +77,7 @@ def test_a_run_that_has_not_finished_says_so_and_shows_what_there_is(make_run, s
 
 
 @pytest.mark.parametrize("kept", ["recipe.toml", "manifest.json", "metrics.jsonl"])
-def test_one_file_of_a_run_is_enough_for_a_page(make_run, kept):
+def test_one_file_of_a_run_is_enough_for_a_page(make_run, kept, read):
     folder = make_run()
     for path in folder.iterdir():
         if path.name != kept:
@@ -136,7 +87,7 @@ def test_one_file_of_a_run_is_enough_for_a_page(make_run, kept):
     assert not page.wrong
 
 
-def test_a_page_can_be_written_before_the_first_iteration(make_run):
+def test_a_page_can_be_written_before_the_first_iteration(make_run, read):
     folder = make_run(iterations=0, evaluation=None, manifest={"status": "running", "seconds": {}})
     (folder / "metrics.jsonl").write_text("")
     _, page = read(folder)
@@ -166,7 +117,7 @@ def test_a_broken_file_is_named_and_leaves_the_old_page(make_run):
     assert (folder / "report.html").read_bytes() == before
 
 
-def test_a_recipe_that_is_no_toml_is_still_shown(make_run):
+def test_a_recipe_that_is_no_toml_is_still_shown(make_run, read):
     folder = make_run(iterations=None)
     (folder / "recipe.toml").write_text("this is = = no TOML <b>")
     _, page = read(folder)
@@ -180,7 +131,7 @@ def test_equal_files_give_equal_bytes(make_run, finished_run):
     assert write_report(folder).read_bytes() == first
 
 
-def test_the_page_loads_nothing(finished_run):
+def test_the_page_loads_nothing(finished_run, read):
     text, page = read(finished_run)
     assert not re.search(r"https?:|//[a-z]", text)
     assert not {"script", "img", "link", "iframe", "object", "embed", "base", "form"} & set(page.tags)
@@ -190,7 +141,7 @@ def test_the_page_loads_nothing(finished_run):
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
 
 
-def test_a_policy_forbids_everything_but_styles(finished_run):
+def test_a_policy_forbids_everything_but_styles(finished_run, read):
     text, _ = read(finished_run)
     policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text)
     assert policy is not None
@@ -199,7 +150,7 @@ def test_a_policy_forbids_everything_but_styles(finished_run):
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_text_from_files_is_shown_and_never_obeyed(make_run, make_evaluation, payload):
+def test_text_from_files_is_shown_and_never_obeyed(make_run, make_evaluation, payload, read):
     """Every place that holds text: recipe, manifest, versions, game, policies, resolved recipe."""
     plain = make_evaluation(trained=0.9, untrained=0.1, heuristic=0.5)
     evaluation = {**plain, "game": payload, "policies": {**plain["policies"], payload: plain["policies"]["heuristic"]}}
@@ -227,13 +178,13 @@ def test_text_from_files_is_shown_and_never_obeyed(make_run, make_evaluation, pa
         assert payload not in text
 
 
-def test_a_file_name_is_escaped_too(make_run, make_evaluation):
+def test_a_file_name_is_escaped_too(make_run, make_evaluation, read):
     _, page = read(make_run(iterations=None, transfer={"<b onclick=x>": make_evaluation(trained=0.5)}))
     assert "Transfer: <b onclick=x>" in page.text
     assert "b" not in page.tags
 
 
-def test_a_huge_text_neither_breaks_the_page_nor_fills_it(make_run):
+def test_a_huge_text_neither_breaks_the_page_nor_fills_it(make_run, read):
     text, page = read(
         make_run(iterations=None, manifest={"recipe": "x" * 5_000_000}, recipe={"note": "<&" * 1_000_000})
     )
@@ -242,12 +193,12 @@ def test_a_huge_text_neither_breaks_the_page_nor_fills_it(make_run):
     assert not page.wrong
 
 
-def test_a_long_run_gives_a_small_page(make_run):
+def test_a_long_run_gives_a_small_page(make_run, read):
     text, _ = read(make_run(iterations=5_000))
     assert len(text) < 1_000_000
 
 
-def test_resumes_are_marked_and_explained(make_run, finished_run):
+def test_resumes_are_marked_and_explained(make_run, finished_run, read):
     plain, _ = read(finished_run)
     text, page = read(make_run(manifest={"resumed_at": [0, 20, 41]}))
     # Three dotted lines in each of the eleven curves of the main stage.
@@ -257,7 +208,7 @@ def test_resumes_are_marked_and_explained(make_run, finished_run):
     assert "resumed at iteration0, 20, 41" in page.text
 
 
-def test_a_game_with_a_score_shows_its_score(make_run, make_evaluation):
+def test_a_game_with_a_score_shows_its_score(make_run, make_evaluation, read):
     folder = make_run(evaluation=make_evaluation(trained=3.0, untrained=1.0, success=False, score=True))
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
@@ -270,7 +221,7 @@ def test_a_game_with_a_score_shows_its_score(make_run, make_evaluation):
     assert "Score of the development matches (score)" in page.text
 
 
-def test_iterations_that_learnt_nothing_do_not_drag_the_gradient_down(make_run):
+def test_iterations_that_learnt_nothing_do_not_drag_the_gradient_down(make_run, read):
     folder = make_run()
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows[-5:]:
@@ -279,3 +230,51 @@ def test_iterations_that_learnt_nothing_do_not_drag_the_gradient_down(make_run):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     _, page = read(folder)
     assert "Iterations without an update are left out. Logarithmic axis." in page.text
+
+
+def logged_parts(folder, **values):
+    """Add parts to the rows of a log in which development matches were played."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        if "evaluation/success" in row:
+            row.update({f"evaluation/part:{name}": value for name, value in values.items()})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_parts_of_the_reward_have_a_table_and_a_figure(make_run, make_evaluation, read):
+    evaluation = make_evaluation(trained=0.9, guess=0.1)
+    evaluation["policies"]["trained"]["parts"] = {"exact_match": {"mean": 0.81, "low": 0.78, "high": 0.84}}
+    transfer = make_evaluation(trained=0.5)
+    folder = make_run(evaluation=evaluation, transfer={"two hops": transfer})
+    text, page = read(logged_parts(folder, exact_match=0.5, tool_execution=0.25))
+    assert "0.810 [0.780, 0.840]" in page.text
+    assert "guess (no call)" in page.text
+    assert page.text.count("Named parts of the reward, summed") == 1
+    assert "figure-parts" in page.ids
+    figure = text[text.index('id="figure-parts"') : text.index('id="figure-entropy"')]
+    assert ">exact_match<" in figure
+    assert ">tool_execution<" in figure
+    # Shares are drawn on the whole of their range.
+    assert ">1.0<" in figure
+    assert ">0.0<" in figure
+
+
+@pytest.mark.parametrize(("count", "figures"), [(0, []), (6, [6]), (7, [4, 3]), (13, [5, 4, 4])])
+def test_a_figure_has_as_many_parts_as_there_are_colours(make_run, read, count, figures):
+    text, page = read(logged_parts(make_run(), **{f"one{n}": n * 1.5 for n in range(count)}))
+    names = [f"figure-parts-{n}" for n in range(1, len(figures) + 1)] if len(figures) > 1 else ["figure-parts"]
+    assert [name for name in page.ids if name.startswith("figure-parts")] == names[: len(figures)]
+    drawn = [len(re.findall(r">one\d+<", part)) for part in text.split('<figure id="figure-parts')[1:]]
+    assert drawn == figures
+
+
+@pytest.mark.parametrize("payload", [*PAYLOADS, "\u8fd4\u4e8b", "_hidden", "x" * 100_000])
+def test_the_name_of_a_part_is_text(make_run, make_evaluation, read, payload):
+    evaluation = make_evaluation(trained=0.9, untrained=0.1)
+    evaluation["policies"]["trained"]["parts"] = {payload: {"mean": 0.8, "low": 0.7, "high": 0.9}}
+    _, page = read(logged_parts(make_run(evaluation=evaluation), **{payload: 0.5}))
+    assert payload in "".join(page.texts)
+    assert "figure-parts" in page.ids
+    assert not page.wrong
+    assert {"script", "img"} & set(page.tags) == set()

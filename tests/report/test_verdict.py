@@ -1,6 +1,7 @@
 import pytest
 
-from lapwing.report.verdict import headline_metric, interval_text, number, signed, table_rows, verdict
+from lapwing.console import show_evaluation
+from lapwing.report.verdict import headline_metric, interval_text, number, part_table, signed, table_rows, verdict
 
 ONE_SEED = "this is one training seed, and only further seeds show whether training does it again."
 
@@ -52,6 +53,17 @@ def test_an_improvement_that_does_not_pass_random_play_is_not_praised(make_evalu
     assert "random play" not in verdict(make_evaluation(trained=0.3, untrained=0.1, random=0.2)).sentence
 
 
+def test_without_random_play_a_guess_is_the_floor(make_evaluation):
+    # 0.30 − 0.02 < 0.27 + 0.02
+    said = verdict(make_evaluation(trained=0.3, untrained=0.1, guess=0.27, heuristic=1.0)).sentence
+    assert "beside guess 0.270 and heuristic 1.000, and is not clearly above guessing;" in said
+    assert "guessing" not in verdict(make_evaluation(trained=0.3, untrained=0.1, guess=0.2)).sentence
+    # Where both were played, random play is the floor.
+    both = verdict(make_evaluation(trained=0.3, untrained=0.1, random=0.1, guess=0.3)).sentence
+    assert "clearly above" not in both
+    assert "beside random 0.100 and guess 0.300" in both
+
+
 @pytest.mark.parametrize(
     ("has", "metric"),
     [({"success": True, "score": True}, "success"), ({"success": False, "score": True}, "score"),
@@ -83,6 +95,10 @@ def test_the_table_has_the_measures_that_exist_in_one_order(make_evaluation):
     evaluation = make_evaluation(optimal=1.0, untrained=0.1, trained=0.9, house=0.5)
     rows = table_rows(evaluation)
     assert [row.policy for row in rows] == ["trained", "untrained", "optimal", "house"]
+    assert [row.label for row in table_rows(make_evaluation(heuristic=1.0, guess=0.3))] == [
+        "guess (no call)",
+        "heuristic",
+    ]
     assert [list(row.cells) for row in rows] == [["success", "return", "length", "valid", "tokens/step"]] * 4
     assert rows[0].cells["success"] == "0.900 [0.880, 0.920]"
     assert rows[0].cells["length"] == "6.00"
@@ -103,3 +119,45 @@ def test_numbers_are_written_for_people():
     assert signed(0.25) == "+0.250"
     assert signed(-0.25) == "-0.250"
     assert interval_text({"mean": -1.5, "low": -2.0, "high": -1.0}) == "-1.500 [-2.000, -1.000]"
+
+
+@pytest.fixture
+def with_parts(make_evaluation):
+    """The trained policy has two parts, a guess one of them, and the untrained one none."""
+    evaluation = make_evaluation(guess=0.1, untrained=0.1, trained=0.9)
+    evaluation["policies"]["trained"]["parts"] = {
+        "tool_execution": {"mean": 0.997, "low": 0.99, "high": 1.0},
+        "tags": {"mean": -2.0, "low": -2.5, "high": -1.5},
+    }
+    evaluation["policies"]["guess"]["parts"] = {"tool_execution": {"mean": 0.0, "low": 0.0, "high": 0.0}}
+    evaluation["policies"]["untrained"]["parts"] = {}
+    return evaluation
+
+
+def test_the_parts_of_the_reward_are_rows_and_the_policies_columns(with_parts):
+    table = part_table(with_parts)
+    assert table == (
+        ["reward part", "trained", "untrained", "guess (no call)"],
+        [
+            ["tool_execution", "0.997 [0.990, 1.000]", "–", "0.000 [0.000, 0.000]"],
+            ["tags", "-2.000 [-2.500, -1.500]", "–", "–"],
+        ],
+    )
+
+
+def test_without_parts_there_is_no_such_table(make_evaluation):
+    # An evaluation of an older run has no such key at all.
+    assert part_table(make_evaluation(trained=0.9)) is None
+    evaluation = make_evaluation(trained=0.9)
+    evaluation["policies"]["trained"]["parts"] = {}
+    assert part_table(evaluation) is None
+
+
+def test_the_terminal_shows_the_parts_in_a_table_of_their_own(with_parts, make_evaluation, capsys):
+    show_evaluation(with_parts)
+    said = capsys.readouterr().out
+    lines = [line.split("  ")[0].strip() for line in said.splitlines()]
+    assert lines.index("policy") < lines.index("reward part") < lines.index("tool_execution") < lines.index("tags")
+    assert "0.997 [0.990, 1.000]" in said
+    show_evaluation(make_evaluation(trained=0.9, untrained=0.1))
+    assert "reward part" not in capsys.readouterr().out

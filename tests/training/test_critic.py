@@ -51,7 +51,7 @@ def stage(recipe, small):
 
 
 def rows_of(stage, learner):
-    return list(iterate(stage, learner, 0, lambda episodes: None))
+    return list(iterate(stage, learner, 0, lambda rollout: None))
 
 
 # Fails when the warm-up is asked about after the critic has learnt, or when the weights are not set to 0.
@@ -59,7 +59,7 @@ def test_the_policy_waits_while_the_critic_warms_up(stage):
     made = stage("warm_up = 2")
     learner = made.make_learner()
     before = [parameter.detach().clone() for parameter in learner.model.parameters()]
-    rows = iterate(made, learner, 0, lambda episodes: None)
+    rows = iterate(made, learner, 0, lambda rollout: None)
     for _ in range(2):
         row = next(rows)
         assert row["update/skipped"] == 1.0

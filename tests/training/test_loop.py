@@ -27,7 +27,7 @@ def nothing_is_learnt(stage):
     stage.credit = of_none_it_would_fail
     learner = stage.make_learner()
     before = [parameter.detach().clone() for parameter in learner.model.parameters()]
-    rows = list(iterate(stage, learner, 0, lambda episodes: None))
+    rows = list(iterate(stage, learner, 0, lambda rollout: None))
     for parameter, old in zip(learner.model.parameters(), before, strict=True):
         assert torch.equal(parameter, old)
     return rows
@@ -60,6 +60,6 @@ def test_a_token_level_credit_may_find_nothing_either(stage):
 def test_what_is_left_is_learnt_from(stage):
     stage.filters = [lambda batch: batch.group == batch.group[0]]
     stage.credit = of_none_it_would_fail
-    (row, _) = iterate(stage, stage.make_learner(), 0, lambda episodes: None)
+    (row, _) = iterate(stage, stage.make_learner(), 0, lambda rollout: None)
     assert row["update/skipped"] == 0.0
     assert 0 < row["selection/episodes"] < row["rollout/new_episodes"]

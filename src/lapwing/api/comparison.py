@@ -129,7 +129,7 @@ def _read(recipes: Sequence[str], overrides: Sequence[str], allow_code: tuple[st
 
 
 def _measure(entries: Mapping[str, _Entry], wanted: str | None) -> str:
-    """The measure that every recipe's game has, found by playing one match at random."""
+    """The measure that every recipe's game has, found by playing one match."""
     from lapwing.api.playing import measure
     from lapwing.report.verdict import HEADLINES
 
@@ -137,8 +137,9 @@ def _measure(entries: Mapping[str, _Entry], wanted: str | None) -> str:
         raise UserError(f"There is no measure '{wanted}'; {nearest(wanted, HEADLINES)}")
     has = set(HEADLINES)
     for name, (_, _, plans) in entries.items():
-        random = {"random": build.make_baselines(plans[-1])["random"]}
-        found = measure(plans[-1], random, episodes=1)["policies"]["random"]
+        # Games without legal actions to draw from have another baseline.
+        name, policy = next(iter(build.make_baselines(plans[-1]).items()))
+        found = measure(plans[-1], {name: policy}, episodes=1)["policies"][name]
         has &= {key for key in HEADLINES if found[key] is not None}
         if wanted is not None and wanted not in has:
             valid = ", ".join(key for key in HEADLINES if found[key] is not None)

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lapwing.core.columns import PART_PREFIX
 from lapwing.report import charts
-from lapwing.report.charts import SECOND, Series
+from lapwing.report.charts import LINES, MARKERS, SECOND, Series
 from lapwing.report.verdict import headline_metric, label, ordered_policies
 from lapwing.stats.wilson import wilson
 from lapwing.training.metrics import METRICS
@@ -15,8 +16,10 @@ MAIN = "main"
 # Headline measure → its metric during training; a score is measured in evaluations only.
 _PLAYED = {"success": "rollout/success", "return": "rollout/domain_return_mean"}
 _SHARES = ("success", "valid")
+_PART = f"evaluation/{PART_PREFIX}"
+_MOST_PARTS, _LONGEST_PART = 24, 40
 # The rows of the interval chart and of the dashed lines; names that Lapwing does not know stay in the table.
-_KNOWN = ("trained", "trained_greedy", "untrained", "random", "heuristic", "optimal")
+_KNOWN = ("trained", "trained_greedy", "untrained", "random", "guess", "heuristic", "optimal")
 _PHASES = (
     ("playing", "time/play"),
     ("credit", "time/credit"),
@@ -102,6 +105,7 @@ def curves(log: Log) -> list[Figure]:
         _progress(log, "episodes"),
         _progress(log, "seconds"),
         _returns(log),
+        *_parts(log),
         _plain(log, "entropy", "Entropy", "policy/entropy"),
         _plain(log, "zero-spread", "Groups without signal", "rollout/zero_spread_groups", limits=(0.0, 1.0)),
         _valid(log),
@@ -162,6 +166,41 @@ def _returns(log: Log) -> Figure | None:
     caption = "Mean return that is trained on, format penalties included"
     caption += ", and domain return on the development matches (reward)." if developed else " (reward)."
     return Figure("return", "Return against episodes", caption, svg)
+
+
+def _parts(log: Log) -> list[Figure]:
+    """The named parts of the reward on the development matches, a few lines to a figure."""
+    names = list(dict.fromkeys(name for row in log.main for name in row if name.startswith(_PART)))
+    lines = [(_plain_name(name.removeprefix(_PART)), *_points(log.main, "rollout/episodes", name)) for name in names]
+    lines = [line for line in lines if len(line[1])][:_MOST_PARTS]
+    figures = -(-len(lines) // len(LINES))
+    made = []
+    # As many lines in one figure as in the next.
+    for at, places in enumerate(np.array_split(np.arange(len(lines)), max(1, figures)), 1):
+        if not len(places):
+            continue
+        series = [
+            Series(text, x, y, colour=colour, marked=True, marker=marker)
+            for (text, x, y), colour, marker in zip((lines[i] for i in places), LINES, MARKERS, strict=False)
+        ]
+        name, title = ("parts", "Reward parts") if figures == 1 else (f"parts-{at}", f"Reward parts, {at} of {figures}")
+        svg = charts.line_chart(
+            name,
+            title,
+            series,
+            x_label="episodes played",
+            y_label="sum over an episode",
+            limits=(0.0, 1.0) if all(((one.y >= 0) & (one.y <= 1)).all() for one in series) else None,
+            resumed_at=_resumed(log, "rollout/episodes"),
+        )
+        caption = "Named parts of the reward before their weights, summed over an episode, on the development matches."
+        made.append(Figure(name, title, caption, svg))
+    return made
+
+
+def _plain_name(text: str) -> str:
+    """A name that a game gives, in letters that every font has."""
+    return "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)[:_LONGEST_PART]
 
 
 def _valid(log: Log) -> Figure | None:
@@ -286,7 +325,7 @@ def _references(evaluation: Mapping[str, Any] | None, metric: str) -> list[tuple
     policies = {} if evaluation is None else ordered_policies(evaluation)
     return [
         (label(name), policies[name][metric]["mean"])
-        for name in ("untrained", "random", "heuristic", "optimal")
+        for name in ("untrained", "random", "guess", "heuristic", "optimal")
         if name in policies and policies[name].get(metric)
     ]
 

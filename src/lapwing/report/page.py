@@ -9,9 +9,10 @@ from lapwing.core.errors import UserError
 from lapwing.core.storage import read_json, read_json_lines, write_text
 from lapwing.report.audit import NOTE, audit_section
 from lapwing.report.charts import MOST_POINTS
+from lapwing.report.episodes import Episodes, episodes_section
 from lapwing.report.figures import MAIN, Figure, Log, comparison, curves
 from lapwing.report.templates import template_environment
-from lapwing.report.verdict import Row, Verdict, matches, table_rows, verdict
+from lapwing.report.verdict import Parts, Row, Verdict, matches, part_table, table_rows, verdict
 
 _LONGEST_NAME = 200
 _LONGEST_RECIPE = 100_000
@@ -25,12 +26,14 @@ class Table(NamedTuple):
       note: what was played.
       rows: the policies.
       figure: the headline measure drawn; None where no policy has it.
+      parts: the named parts of the reward; None where there are none.
     """
 
     title: str
     note: str
     rows: list[Row]
     figure: Figure | None
+    parts: Parts | None
 
 
 class _Run(NamedTuple):
@@ -43,6 +46,7 @@ class _Run(NamedTuple):
     evaluation: Mapping[str, Any] | None
     transfer: Mapping[str, Mapping[str, Any]]
     audit: Mapping[str, Any] | None = None
+    episodes: Episodes | None = None
 
 
 def write_report(run_folder: Path) -> Path:
@@ -83,6 +87,7 @@ def _read(folder: Path) -> _Run:
             path.stem.removeprefix("evaluation_"): read_json(path) for path in sorted(folder.glob("evaluation_*.json"))
         },
         audit=read_json(folder / "audit.json") if (folder / "audit.json").is_file() else None,
+        episodes=episodes_section(folder),
     )
 
 
@@ -111,9 +116,10 @@ def _render(run: _Run) -> str:
         tables=_tables(run),
         figures=curves(log),
         most_points=MOST_POINTS,
+        episodes=run.episodes,
         audit=None if run.audit is None else audit_section(run.audit),
         audit_note=NOTE,
-        # The SVG is Matplotlib's own text over numbers and names that Lapwing knows; all else is escaped.
+        # The SVG is Matplotlib's own text over numbers and names that Lapwing knows; it escapes those of reward parts.
         svg=_svg,
         facts=_facts(run),
         recipe=recipe_text,
@@ -183,7 +189,7 @@ def _tables(run: _Run) -> list[Table]:
 
 
 def _table(title: str, evaluation: Mapping[str, Any], name: str) -> Table:
-    return Table(title, _note(evaluation), table_rows(evaluation), comparison(evaluation, name))
+    return Table(title, _note(evaluation), table_rows(evaluation), comparison(evaluation, name), part_table(evaluation))
 
 
 def _note(evaluation: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +12,10 @@ import numpy as np
 from lapwing.core.storage import write_text
 from lapwing.evaluation.score import BASE, Score, Scored
 from lapwing.evaluation.transcripts import ShownEpisode, Transcripts
-from lapwing.report.templates import template_environment
+from lapwing.report.templates import clean, template_environment
 
 _SHADES = 5
 _GREEN, _RED = "26, 127, 55", "200, 40, 30"
-# Characters that no page can show, and those that turn the direction of the text around them.
-_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _STYLE = """
 .score td, .score th { vertical-align: top; }
 .score td:nth-child(2), .score td:nth-child(3), .score th:nth-child(2), .score th:nth-child(3) { text-align: left; }
@@ -124,11 +121,6 @@ def write_score_page(score: Score, path: Path) -> None:
         num_episodes=transcripts.batch.num_episodes,
     )
     write_text(path, page)
-
-
-def clean(text: str) -> str:
-    """A text without characters that a page cannot show or that reverse what stands around them."""
-    return _UNSHOWN.sub("\ufffd", text)
 
 
 def _base(score: Score) -> int:

@@ -13,13 +13,16 @@ _COLUMNS = {
     "valid": "valid",
     "tokens_per_step": "tokens/step",
 }
-_BASELINES = ("random", "heuristic", "optimal")
+_BASELINES = ("random", "guess", "heuristic", "optimal")
+# The first of these that was measured is the floor that training has to leave, and how a sentence names it.
+_FLOORS = {"random": "random play", "guess": "guessing"}
 _ONE_SEED = "this is one training seed, and only further seeds show whether training does it again"
 _LABELS = {
     "trained": "trained",
     "trained_greedy": "trained, greedy",
     "untrained": "untrained",
     "random": "random",
+    "guess": "guess (no call)",
     "heuristic": "heuristic",
     "optimal": "optimal",
 }
@@ -44,6 +47,13 @@ class Verdict(NamedTuple):
     metric: str
     heading: str
     difference: float | None
+
+
+class Parts(NamedTuple):
+    """The named parts of the reward, one row each: the name, and the mean with its interval for every policy."""
+
+    headings: list[str]
+    rows: list[list[str]]
 
 
 class Row(NamedTuple):
@@ -87,7 +97,7 @@ def verdict(evaluation: Mapping[str, Any]) -> Verdict:
     where = f"over {matches(evaluation)}{_beside(evaluation, metric)}"
     if trained["low"] > untrained["high"]:
         heading, improved = "Improved", True
-        what = f"{metric} rose from {before} to {after} ({change}) {where}{_not_above_random(evaluation, metric)}"
+        what = f"{metric} rose from {before} to {after} ({change}) {where}{_not_above_floor(evaluation, metric)}"
     elif trained["high"] < untrained["low"]:
         heading, improved = "Got worse", False
         what = f"{metric} fell from {before} to {after} ({change}) {where}"
@@ -113,6 +123,24 @@ def table_rows(evaluation: Mapping[str, Any]) -> list[Row]:
         Row(name, label(name), {_COLUMNS[key]: _cell(key, measures.get(key)) for key in shown})
         for name, measures in policies.items()
     ]
+
+
+def part_table(evaluation: Mapping[str, Any]) -> Parts | None:
+    """The named parts of the reward, summed over an episode, as text.
+
+    Args:
+      evaluation: the object of `lapwing eval --json`.
+
+    Returns:
+      One row a part, with its mean and 95 % interval for each policy; None if no policy has parts.
+    """
+    policies = ordered_policies(evaluation)
+    parts = [measures.get("parts") or {} for measures in policies.values()]
+    names = list(dict.fromkeys(name for found in parts for name in found))
+    if not names:
+        return None
+    rows = [[name, *(interval_text(found[name]) if name in found else "–" for found in parts)] for name in names]
+    return Parts(["reward part", *map(label, policies)], rows)
 
 
 def ordered_policies(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -181,8 +209,10 @@ def _joined(parts: Sequence[str]) -> str:
     return f", beside {' and '.join([', '.join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]}"
 
 
-def _not_above_random(evaluation: Mapping[str, Any], metric: str) -> str:
-    trained, random = _measure(evaluation, "trained", metric), _measure(evaluation, "random", metric)
-    if trained is None or random is None or trained["low"] > random["high"]:
-        return ""
-    return ", and is not clearly above random play"
+def _not_above_floor(evaluation: Mapping[str, Any], metric: str) -> str:
+    trained = _measure(evaluation, "trained", metric)
+    for name, text in _FLOORS.items():
+        floor = _measure(evaluation, name, metric)
+        if trained and floor:
+            return "" if trained["low"] > floor["high"] else f", and is not clearly above {text}"
+    return ""

@@ -1,15 +1,16 @@
 """The loop. Read this first: everything else is what its nouns stand for."""
 
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from lapwing.core import rng
 from lapwing.core.batch import EpisodeBatch
-from lapwing.core.types import Episode, Selection
+from lapwing.core.types import Selection
 from lapwing.training.clock import Clock
+from lapwing.training.credited import CreditedRollout
 from lapwing.training.learner import Learner
 from lapwing.training.metrics import rollout_metrics
 from lapwing.training.stages import Stage
@@ -17,10 +18,8 @@ from lapwing.training.stages import Stage
 Row = dict[str, Any]
 
 
-def iterate(
-    stage: Stage, learner: Learner, first: int, on_episodes: Callable[[Sequence[Episode]], None]
-) -> Iterator[Row]:
-    """Play and learn; yields the metrics of each iteration once its update is done."""
+def iterate(stage: Stage, learner: Learner, first: int, record: Callable[[CreditedRollout], None]) -> Iterator[Row]:
+    """Play and learn; yields the metrics of each iteration once its update is done and `record` was told of it."""
     for iteration in range(first, stage.iterations):
         clock = Clock()
         with clock("play"):
@@ -47,7 +46,7 @@ def iterate(
             per_token = advantage if stage.credit_level == "token" else batch.spread(advantage)
             metrics = learner.update(batch, per_token, weight * ready, progress=iteration / stage.iterations)
             stage.load(learner.version)
-        on_episodes(rollout.episodes)
+        record(CreditedRollout(rollout.episodes, batch, stage.credit_level, credited, advantage))
         yield {
             "stage": stage.name,
             "iteration": iteration,

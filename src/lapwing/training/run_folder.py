@@ -10,6 +10,9 @@ import tomli_w
 from lapwing.core.errors import UserError
 from lapwing.core.storage import atomic_path, read_json, read_json_lines, to_plain, write_json, write_text
 from lapwing.core.types import Episode
+from lapwing.training.credited import StepCredit
+
+_NO_CREDIT = StepCredit(None, None)
 
 
 class RunFolder:
@@ -86,14 +89,27 @@ class RunFolder:
         with atomic_path(self.metrics) as temporary:
             temporary.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
 
-    def write_episodes(self, name: str, episodes: Sequence[Episode]) -> None:
-        """Write episodes as `episodes/<name>.jsonl`, one a line."""
-        lines = [json.dumps(episode_as_json(episode), ensure_ascii=False) for episode in episodes]
+    def write_episodes(
+        self, name: str, episodes: Sequence[Episode], credit: Sequence[Sequence[StepCredit] | None] | None = None
+    ) -> None:
+        """Write episodes as `episodes/<name>.jsonl`, one a line.
+
+        Args:
+          name: of the file.
+          episodes: what to write.
+          credit: of the steps of each; None, and None in place of an episode, where none was given.
+        """
+        given = [None] * len(episodes) if credit is None else credit
+        lines = [
+            json.dumps(episode_as_json(episode, found), ensure_ascii=False)
+            for episode, found in zip(episodes, given, strict=True)
+        ]
         write_text(self.path / "episodes" / f"{name}.jsonl", "".join(line + "\n" for line in lines))
 
 
-def episode_as_json(episode: Episode) -> dict[str, Any]:
-    """An episode as the documented object of `episodes/*.jsonl`."""
+def episode_as_json(episode: Episode, credit: Sequence[StepCredit] | None = None) -> dict[str, Any]:
+    """An episode, with the credit of its steps where it was given, as the documented object of `episodes/*.jsonl`."""
+    given = [_NO_CREDIT] * len(episode.steps) if credit is None else credit
     return {
         "match": episode.match.identifier,
         "group": episode.match.group,
@@ -120,7 +136,8 @@ def episode_as_json(episode: Episode) -> dict[str, Any]:
                 "extends_previous": step.decision.extends > 0,
                 "token": step.decision.token.tolist(),
                 "sampler_logprob": step.decision.logprob.tolist(),
+                **found._asdict(),
             }
-            for step in episode.steps
+            for step, found in zip(episode.steps, given, strict=True)
         ],
     }

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from lapwing.core.errors import LapwingError
-from lapwing.core.types import Episode
 from lapwing.training.checkpoint import checkpoints, is_whole, load_state, prune, save_checkpoint
 from lapwing.training.clock import Clock
+from lapwing.training.credited import CreditedRollout
 from lapwing.training.interruption import Interrupted, Interruption
 from lapwing.training.learner import Learner
 from lapwing.training.loop import iterate
@@ -113,7 +113,7 @@ class Session:
             self.watch({"event": "stage", "stage": stage.name, "iterations": stage.iterations})
             learner = stage.make_learner()
             stage.load(0)
-            for row in iterate(stage, learner, 0, _ignore_episodes):
+            for row in iterate(stage, learner, 0, _ignore):
                 rows.append(self._log(row))
                 self._stop_if(interruption)
             learner.finish()
@@ -151,10 +151,10 @@ class Session:
             for number, critic in enumerate(stage.critics):
                 prefix = f"critic.{number}."
                 critic.restore({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
-        episodes: list[Sequence[Episode]] = []
+        newest: list[CreditedRollout] = []
 
-        def keep(played: Sequence[Episode]) -> None:
-            episodes[:] = [played]
+        def keep(rollout: CreditedRollout) -> None:
+            newest[:] = [rollout]
 
         for row in iterate(stage, learner, first, keep):
             done = int(row["iteration"]) + 1
@@ -166,7 +166,7 @@ class Session:
             if stage.evaluate_every and (done % stage.evaluate_every == 0 or is_last):
                 with clock("evaluation"):
                     row |= self.measure()
-                self.folder.write_episodes(f"main-{done:06d}", list(episodes[-1][:_RECORDED_EPISODES]))
+                self.folder.write_episodes(f"main-{done:06d}", *newest[-1].first(_RECORDED_EPISODES))
             # A row is logged before its checkpoint, so that no checkpoint is ahead of the log.
             row = self._log(row | clock.seconds | saving.seconds)
             saving = Clock()
@@ -217,7 +217,7 @@ class Session:
             raise Interrupted(interruption.signal_number)
 
 
-def _ignore_episodes(episodes: Sequence[Episode]) -> None:
+def _ignore(rollout: CreditedRollout) -> None:
     pass
 
 
