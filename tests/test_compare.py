@@ -483,3 +483,17 @@ def test_a_signal_ends_the_runs_too_and_says_how_to_go_on(tmp_path, number):
     goes_on = next(line for line in said.splitlines() if "stopped; finished runs are kept" in line)
     assert str(folder) in shlex.split(goes_on.partition("lapwing compare ")[2])
     assert {read_json(path)["status"] for path in folder.glob("*/*/manifest.json")} == {"interrupted"}
+
+
+@pytest.mark.slow
+def test_games_without_random_play_are_compared(tmp_path):
+    quick = ["copying.iterations=1", "warm_start.iterations=1", "iterations=1", "evaluation.every=1"]
+    quick += ["game.entities=30", "evaluation.episodes=4", "evaluation.development_episodes=2"]
+    recipes = []
+    for name in ("search_qa_grpo", "search_qa_mt_grpo"):
+        recipe = build.read_recipe(name, overrides=quick)
+        path = tmp_path / f"{name}.toml"
+        path.write_text(tomli_w.dumps(build.resolved(recipe, build.plan(recipe))))
+        recipes.append(str(path))
+    found = lapwing.compare(recipes, seeds=2, run=tmp_path / "comparison").result
+    assert found["measure"] == "success"

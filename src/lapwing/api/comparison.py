@@ -129,22 +129,33 @@ def _read(recipes: Sequence[str], overrides: Sequence[str], allow_code: tuple[st
 
 
 def _measure(entries: Mapping[str, _Entry], wanted: str | None) -> str:
-    """The measure that every recipe's game has, found by playing one match."""
-    from lapwing.api.playing import measure
+    """The measure that every recipe's game has."""
     from lapwing.report.verdict import HEADLINES
 
     if wanted is not None and wanted not in HEADLINES:
         raise UserError(f"There is no measure '{wanted}'; {nearest(wanted, HEADLINES)}")
     has = set(HEADLINES)
     for name, (_, _, plans) in entries.items():
-        # Games without legal actions to draw from have another baseline.
-        name, policy = next(iter(build.make_baselines(plans[-1]).items()))
-        found = measure(plans[-1], {name: policy}, episodes=1)["policies"][name]
-        has &= {key for key in HEADLINES if found[key] is not None}
+        known = _measures(plans[-1])
+        has &= known
         if wanted is not None and wanted not in has:
-            valid = ", ".join(key for key in HEADLINES if found[key] is not None)
+            valid = ", ".join(key for key in HEADLINES if key in known)
             raise UserError(f"{name} plays {plans[-1].game.name}, which has no {wanted}; valid measures: {valid}.")
     return wanted or next(key for key in HEADLINES if key in has)
+
+
+def _measures(plan: build.StagePlan) -> set[str]:
+    """The headline measures that a stage's game has, found by playing one match."""
+    from lapwing.api.playing import measure
+    from lapwing.report.verdict import HEADLINES
+
+    baselines = build.make_baselines(plan)
+    if not baselines:
+        # An open-ended game of one's own may have nobody to play it.
+        return {"return"} | ({"success"} if getattr(build.make_game(plan.game), "has_success", False) else set())
+    name, policy = next(iter(baselines.items()))
+    found = measure(plan, {name: policy}, episodes=1)["policies"][name]
+    return {key for key in HEADLINES if found[key] is not None}
 
 
 def _refuse(path: Path, entries: Mapping[str, _Entry], seeds: int, allow_code: tuple[str, ...]) -> None:

@@ -228,7 +228,7 @@ def _is_enumerable(game: Game) -> bool:
 
 
 def make_baselines(stage: StagePlan) -> dict[str, Policy]:
-    """The baselines that the stage's game supports: random always, heuristic and optimal where there are such."""
+    """The baselines that the stage's game supports: random, guess, heuristic and optimal, where there are such."""
     from lapwing.games.game import has_exact_outcomes
     from lapwing.policies import baselines as found
 
