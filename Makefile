@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test check bench bench-long bench-credit scale soak docs clean
+.PHONY: setup train test check bench bench-long bench-credit bench-search scale soak docs clean
 
 # The runtime alone: what `make train` needs.
 .venv/runtime: pyproject.toml constraints.txt
@@ -42,6 +42,10 @@ bench: .venv/runtime
 
 bench-long: .venv/runtime
 	$(BIN)/python benchmarks/seeds.py --recipes all --seeds 8 --folder runs/bench
+
+# Search and answer: five arms, three warm starts, eight seeds; finished runs under runs/search_qa are not run again.
+bench-search: .venv/runtime
+	$(BIN)/python benchmarks/search_qa.py --workers 2
 
 # Time and memory of every credit method on a million steps.
 bench-credit: .venv/runtime

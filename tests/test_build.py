@@ -59,7 +59,10 @@ def test_the_recipes_of_the_issue_ship_with_their_variants_of_the_selection():
 def test_every_shipped_recipe_plans_and_is_called_as_its_file(name):
     recipe = resolved(name)
     assert recipe["name"] == name
-    assert [stage["name"] for stage in recipe["stage"]] == ["warm_start", "main"]
+    *before, main = (stage["name"] for stage in recipe["stage"])
+    # Search and answer clones twice: first to copy, then a poor demonstrator.
+    assert main == "main"
+    assert before == (["copying", "warm_start"] if name.startswith("search_qa") else ["warm_start"])
 
 
 @pytest.mark.parametrize("name", RECIPES)
