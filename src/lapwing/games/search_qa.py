@@ -19,7 +19,7 @@ from lapwing.games.tools.dialogue import Reply, ToolGame, ToolState, Turn, calls
 from lapwing.games.tools.tool_policy import ToolPolicy
 from lapwing.games.tools.toolbox import Toolbox
 
-_V1_PARTS = ("tool_execution", "answer_in_result", "answer_presence", "exact_match")
+_V1_PARTS = ("tool_execution", "answer_in_result", "exact_query", "answer_presence", "exact_match")
 SPLITS = ("all", "train", "development", "test")
 
 
@@ -48,7 +48,9 @@ class SearchQa(ToolGame):
     is one. With `rewards = "v2"` (MT-PPO) each turn earns +0.3 if its result holds an answer, +0.1 if it could be read
     and −0.2 if not, −`search_penalty` × the searches so far; the outcome is +1 right, +0.2 wrong, −1 without an
     answer. `turn_weight` multiplies what turns pay: 0 is outcome-only. All parts of v1 are logged as shares, whatever
-    they pay, together with `f1` and `exact_query`, the share of the gold queries that were asked, and not refused.
+    they pay, together with `f1` and `exact_query`, the share of the gold queries that were asked, and not refused;
+    `exact_query_weight`, which no paper has, pays for the latter with v1: over several hops the answer is never in the
+    first result, and nothing else pays for finding the way.
 
     Reference: MT-GRPO, Zeng et al. 2025. https://arxiv.org/abs/2505.11821
 
@@ -60,8 +62,8 @@ class SearchQa(ToolGame):
       top_k: documents a search returns.
       max_turns: tool calls that get a result; one more reply is for the answer.
       rewards: "v1" or "v2".
-      turn_weight, tool_execution_weight, answer_in_result_weight, answer_presence_weight, exact_match_weight,
-        search_penalty: see above.
+      turn_weight, tool_execution_weight, answer_in_result_weight, exact_query_weight, answer_presence_weight,
+        exact_match_weight, search_penalty: see above.
       search_price: what a search costs, for shaping that prices calls (the column `tool_cost`); it pays nothing itself.
       tool_policy: path of a file of rules for the calls; empty for none.
       split: "all", "train", "development" or "test".
@@ -85,6 +87,7 @@ class SearchQa(ToolGame):
     turn_weight: float = 1.0
     tool_execution_weight: float = paid.TOOL_EXECUTION_WEIGHT
     answer_in_result_weight: float = paid.ANSWER_IN_RESULT_WEIGHT
+    exact_query_weight: float = 0.0
     answer_presence_weight: float = paid.ANSWER_PRESENCE_WEIGHT
     exact_match_weight: float = paid.EXACT_MATCH_WEIGHT
     search_penalty: float = 0.1
@@ -151,6 +154,7 @@ class SearchQa(ToolGame):
         return {
             "tool_execution": self.turn_weight * self.tool_execution_weight,
             "answer_in_result": self.turn_weight * self.answer_in_result_weight,
+            "exact_query": self.turn_weight * self.exact_query_weight,
         }
 
     @property
