@@ -824,3 +824,16 @@ def test_ten_thousand_replies_each_give_a_transition(files, style):
         met[type(action).__name__] += 1
         state = None if transition.terminated else transition.state
     assert min(met[name] for name in ("ToolCall", "Answer", "Malformed", "ok", "error")) > FUZZED // 100
+
+
+def test_the_right_queries_are_paid_only_if_asked_for():
+    # Two hops: the first query is right, the second is not; nothing published pays for that but the call itself.
+    for weight, expected in ((0.0, 0.0), (0.5, 0.25)):
+        game = SearchQa(entities=60, hops=2, max_turns=2, exact_query_weight=weight)
+        state = next(state for n in range(50) if (state := game.initial(generator("paid", n))).task.hops == 2)
+        first = game.step(state, {0: game.heuristic(state, 0)}, generator("step"))
+        assert first.parts["exact_query"] == 0.5
+        assert first.parts["answer_in_result"] == 0.0
+        assert first.reward[0] == pytest.approx(0.2 + expected)
+        second = game.step(first.state, {0: ToolCall("search", '"nobody home"')}, generator("step"))
+        assert second.parts["exact_query"] == 0.0

@@ -151,11 +151,14 @@ class SearchQa(ToolGame):
         """What the parts of the turns pay."""
         if self.rewards == "v2":
             return {name: self.turn_weight for name in ("retrieval", "turn_format", "search_cost")}
-        return {
+        weights = {
             "tool_execution": self.turn_weight * self.tool_execution_weight,
             "answer_in_result": self.turn_weight * self.answer_in_result_weight,
-            "exact_query": self.turn_weight * self.exact_query_weight,
         }
+        # No published reward: a part that pays nothing unless it is asked for.
+        return weights | (
+            {"exact_query": self.turn_weight * self.exact_query_weight} if self.exact_query_weight else {}
+        )
 
     @property
     def outcome_weights(self) -> Mapping[str, float]:
