@@ -2,6 +2,7 @@
 
     python benchmarks/search_qa.py --workers 2            all of it, about two hours on two cores
     python benchmarks/search_qa.py --report               only the table of what is finished
+    python benchmarks/search_qa.py --hops RUN             success of one run by the hops of its test questions
 
 Every warm start is trained once and kept; every arm of a seed begins with the same weights and plays the same
 questions. Runs are `lapwing train` processes on one thread. A finished run is not run again and an interrupted one is
@@ -149,6 +150,33 @@ def _by_warm_start(rows: dict[str, dict[tuple[int, int], dict[str, Any]]]) -> li
     return lines
 
 
+def by_hops(run: Path) -> str:
+    from lapwing import build
+    from lapwing.api.loading import plan_and_shop
+    from lapwing.evaluation.evaluate import evaluation_matches
+
+    plan, shop = plan_and_shop(str(run), None, ())
+    agent = build.make_agent(plan, shop)
+    settings = plan.evaluation.settings
+    matches = evaluation_matches(
+        build.make_game(plan.game),
+        split="test",
+        seed=settings["seed"],
+        episodes=settings["episodes"],
+        max_steps=plan.sampler.settings["max_steps"],
+    )
+    lines = ["| hops | questions | sampled | greedy | searches, sampled |", "| --- " * 5 + "|"]
+    sampled, greedy = (build.make_play(plan)(policy, matches) for policy in (agent, build.greedy(agent)))
+    hops = np.array([episode.steps[0].state.task.hops for episode in sampled])
+    success = [np.array([bool(episode.success) for episode in played]) for played in (sampled, greedy)]
+    searches = np.array([len(episode.steps) - 1 for episode in sampled])
+    for number in np.unique(hops):
+        of = hops == number
+        shares = " | ".join(f"{one[of].mean():.3f}" for one in success)
+        lines.append(f"| {number} | {of.sum()} | {shares} | {searches[of].mean():.2f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/search_qa"))
@@ -156,7 +184,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--report", action="store_true", help="train nothing")
+    parser.add_argument("--hops", type=Path, help="a finished run")
     arguments = parser.parse_args()
+    if arguments.hops:
+        print(by_hops(arguments.hops))
+        return
     folder = arguments.run
     pairs = [(warm, seed) for seed in range(arguments.seeds) for warm in range(arguments.warm_starts)]
     if not arguments.report:

@@ -19,7 +19,7 @@ from lapwing.games.tools.dialogue import Reply, ToolGame, ToolState, Turn, calls
 from lapwing.games.tools.tool_policy import ToolPolicy
 from lapwing.games.tools.toolbox import Toolbox
 
-_V1_PARTS = ("tool_execution", "answer_in_result", "exact_query", "answer_presence", "exact_match")
+_V1_WEIGHTS = tuple(f"{part}_weight" for part in paid.V1_PARTS)
 SPLITS = ("all", "train", "development", "test")
 
 
@@ -112,7 +112,7 @@ class SearchQa(ToolGame):
             raise UserError("game.corpus and game.questions are two files that go together; one of them is missing.")
         if self.dataset and self.corpus:
             raise UserError("game.dataset and game.corpus both say where the questions come from; name one of them.")
-        for name in ("turn_weight", "search_penalty", "search_price", *(f"{part}_weight" for part in _V1_PARTS)):
+        for name in ("turn_weight", "search_penalty", "search_price", "exact_query_weight", *_V1_WEIGHTS):
             low = 0.0 if name == "search_penalty" else -np.inf
             if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= low):
                 least = " of at least 0" if low == 0.0 else ""

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +10,6 @@ from lapwing.games.tools.rewards import (
     answer_presence,
     exact_match,
     format_score,
-    increments,
     outcome_v2,
     tag_score,
     tool_execution,
@@ -180,23 +178,6 @@ def test_a_megabyte_of_open_tags_is_judged_at_once():
     reply = "<tool>" * 170_000
     assert format_score([reply]) == pytest.approx(0.2)
     assert tag_score([reply]) == 0.0
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [([], []), ([0.5], [0.5]), ([0.0, 0.5, 0.5, 1 / 3], [0.0, 0.5, 0.0, -1 / 6])],
-)
-def test_increments_by_hand(values, expected):
-    np.testing.assert_allclose(increments(values), expected)
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=8))
-def test_increments_of_tool_execution_add_up_to_it(worked):
-    results = [ok() if one else error() for one in worked]
-    totals = [tool_execution(results[: n + 1]) for n in range(len(results))]
-    paid = increments(totals)
-    assert len(paid) == len(results)
-    assert paid.sum() == pytest.approx(tool_execution(results), abs=1e-12)
 
 
 @pytest.mark.parametrize(

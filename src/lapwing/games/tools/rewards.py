@@ -10,8 +10,6 @@ Reference: Zeng et al. 2025, "Reinforcing Multi-Turn Reasoning in LLM Agents via
 import math
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from lapwing.core.errors import UserError
 from lapwing.core.types import ToolResult
 
@@ -137,21 +135,6 @@ def tag_score(replies: Sequence[str], tags: Sequence[str] = ("reasoning", "tool"
       A mean in [0, 1]; 0 without a reply.
     """
     return max(0.0, sum(_tags_of(reply, tags) for reply in replies) / max(len(replies), 1))
-
-
-def increments(values: Sequence[float]) -> np.ndarray:
-    """What each turn adds to a total: v₁, then v₂ − v₁, v₃ − v₂ and so on.
-
-    A published number judges a whole dialogue. Paid by increments over its beginnings, a dialogue of many turns gets
-    the same number in all, each turn what it changed.
-
-    Args:
-      values: the total after each turn; before the first it is 0.
-
-    Returns:
-      As many numbers; they add up to the last of `values`.
-    """
-    return np.diff(np.asarray(values, np.float64), prepend=0.0)
 
 
 def outcome_v2(*, correct: bool, well_formed: bool) -> float:
