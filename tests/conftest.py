@@ -1,6 +1,8 @@
 """What tests of several rooms share: a small tokenizer, small models, scripted agents, matches."""
 
+import functools
 import json
+import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,27 @@ def make_match() -> Callable[..., Match]:
         return Match(**{**given, **settings})
 
     return make
+
+
+_TOYS = runpy.run_path(str(Path(__file__).with_name("toys.py")))
+ARCHITECTURES = _TOYS["ARCHITECTURES"]
+
+
+@pytest.fixture(scope="session")
+def make_toy() -> Callable[..., Path]:
+    """Writes a toy model of an architecture ("qwen2", "qwen3", "llama", "gemma") into a folder: see `toys.py`."""
+    return _TOYS["make_toy"]
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a toy model of an architecture, made once; tests only read it."""
+
+    @functools.cache
+    def folder(architecture: str) -> Path:
+        return _TOYS["make_toy"](tmp_path_factory.mktemp("toys") / architecture, architecture)
+
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
