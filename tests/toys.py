@@ -1,8 +1,8 @@
 """Toy language models of the architectures that people bring, as ordinary folders: Qwen2, Qwen3, Llama and Gemma.
 
-Each has a byte-level BPE tokenizer that was trained here on a few sentences, and a chat template of its family's shape:
-Qwen2 adds a system message where there is none, Qwen3 thinks and forgets earlier thoughts, Llama writes headers and ends
-turns with another token than texts, Gemma refuses system messages and calls the assistant "model".
+Each has a byte-level BPE tokenizer that was trained here on a few sentences, and a chat template of its family's
+shape: Qwen2 adds a system message where there is none, Qwen3 thinks and forgets earlier thoughts, Llama writes headers
+and ends turns with another token than texts, Gemma refuses system messages and calls the assistant "model".
 """
 
 from pathlib import Path
@@ -29,7 +29,8 @@ _THINKING = (
     "{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}"
     "{{ '<|im_start|>' + message['role'] + '\n' + content + '<|im_end|>' + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
-    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% endif %}"
 )
 _HEADERS = (
     "{{ bos_token }}{% for message in messages %}"
@@ -37,7 +38,8 @@ _HEADERS = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 _TURNS = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ bos_token }}"
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for message in messages %}"
     "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
