@@ -106,6 +106,21 @@ def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return folder
 
 
+_SERVERS = runpy.run_path(str(Path(__file__).with_name("servers.py")))
+
+
+@pytest.fixture(scope="session")
+def run_app() -> Callable[..., Any]:
+    """Runs an application of starlette in a thread, as a context that gives its address."""
+    return _SERVERS["running"]
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., Any]:
+    """Serves a run or a model in a thread, as a context that gives address and engine."""
+    return _SERVERS["serving"]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def warm_start_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Warm starts of tests are kept apart from those of the person who runs them."""

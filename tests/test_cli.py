@@ -317,7 +317,7 @@ def test_eval_prints_a_table(lapwing, small_run):
 def test_eval_of_an_exported_model_on_a_game(lapwing, small_run):
     model = small_run / "checkpoints" / "6" / "model"
     words = ("--episodes", "2", "--set", "generation.max_tokens=4", "--set", "sampler.max_steps=3", "--json")
-    own = ("--set", "policy.renderer.instructions=false", "--set", "policy.parser={name='bare'}")
+    own = ("--set", "policy.renderer={name='coordinates'}", "--set", "policy.parser={name='bare'}")
     ended = lapwing("eval", model, "--game", "frozen_lake", *own, *words)
     assert ended.code == 0
     result = json.loads(ended.out)

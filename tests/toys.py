@@ -81,7 +81,7 @@ def make_toy(
     import torch
     from transformers import GenerationConfig
 
-    tokenizer = _tokenizer(architecture)
+    tokenizer = make_tokenizer(architecture)
     turn_end = tokenizer.convert_tokens_to_ids(_FAMILIES[architecture][3])
     sizes = {
         "vocab_size": len(tokenizer),
@@ -125,7 +125,8 @@ def _model(architecture: str, sizes: dict[str, Any]) -> Any:
     return hf.Gemma2ForCausalLM(hf.Gemma2Config(**{**window, **sizes}))
 
 
-def _tokenizer(architecture: str) -> Any:
+def make_tokenizer(architecture: str) -> Any:
+    """The tokenizer of an architecture's family."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

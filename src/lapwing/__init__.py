@@ -3,15 +3,27 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lapwing.api import Comparison, Run, compare, evaluate, load, play, resume, score, train
+    from lapwing.api import Comparison, Run, compare, evaluate, export, load, play, resume, score, train
 
 __version__ = "0.1.0"
-__all__ = ["Comparison", "Run", "__version__", "compare", "evaluate", "load", "play", "resume", "score", "train"]
+__all__ = [
+    "Comparison",
+    "Run",
+    "__version__",
+    "compare",
+    "evaluate",
+    "export",
+    "load",
+    "play",
+    "resume",
+    "score",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
     # Imports cost seconds, so that the interface is loaded at its first use.
-    if name in {"Comparison", "Run", "compare", "evaluate", "load", "play", "resume", "score", "train"}:
+    if name in {"Comparison", "Run", "compare", "evaluate", "export", "load", "play", "resume", "score", "train"}:
         from lapwing import api
 
         return getattr(api, name)

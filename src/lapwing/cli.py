@@ -1,6 +1,7 @@
 """The command line."""
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -31,6 +32,9 @@ Sets = Annotated[
 AllowCode = Annotated[
     list[str] | None,
     typer.Option("--allow-code", metavar="PACKAGE", help="A package outside Lapwing whose code the recipe may name."),
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model. It can do anything.")
 ]
 
 
@@ -63,8 +67,11 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option("--from", help="An earlier run whose last weights the main stage begins with.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Check the recipe, show it with every default, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Check the recipe, show it with every default and what it takes, and stop.")
+    ] = False,
     allow_code: AllowCode = None,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Train a recipe, evaluate the result, write a report."""
     if dry_run:
@@ -74,7 +81,12 @@ def train(
 
         read = build.read_recipe(recipe, overrides=settings or [], seed=seed)
         plans = build.plan(read, allow_code=tuple(allow_code or ()))
+        for stage in plans:
+            build.refuse_served(stage)
+        from lapwing.api.dry_run import describe, requirements
+
         _print(tomli_w.dumps(build.resolved(read, plans)))
+        _print("\n".join(f"# {line}" for line in describe(requirements(plans, read.seed)).splitlines()))
         return
     from lapwing import api
     from lapwing.console import Progress, show_result
@@ -88,13 +100,14 @@ def train(
             overrides=settings or [],
             start_from=start_from,
             allow_code=allow_code or [],
+            trust_remote_code=trust_remote_code,
             watch=progress.watch,
         )
     show_result(finished)
 
 
 @app.command()
-def resume(run: RunPath, allow_code: AllowCode = None) -> None:
+def resume(run: RunPath, allow_code: AllowCode = None, trust_remote_code: TrustRemoteCode = False) -> None:
     """Continue an interrupted run to its end."""
     from lapwing import api
     from lapwing.console import Progress, show_result
@@ -105,7 +118,9 @@ def resume(run: RunPath, allow_code: AllowCode = None) -> None:
         return
     with Progress() as progress:
         progress.greet(str(run))
-        finished = api.resume(run, watch=progress.watch, allow_code=allow_code or [])
+        finished = api.resume(
+            run, watch=progress.watch, allow_code=allow_code or [], trust_remote_code=trust_remote_code
+        )
     show_result(finished)
 
 
@@ -118,12 +133,21 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(help="Of the matches.")] = None,
     baselines: Annotated[bool, typer.Option(help="Measure random, heuristic and optimal play too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Measure a run or a model on test matches."""
     from lapwing import api
     from lapwing.console import show_evaluation
 
-    result = api.evaluate(what, game=game, overrides=settings or [], episodes=episodes, seed=seed, baselines=baselines)
+    result = api.evaluate(
+        what,
+        game=game,
+        overrides=settings or [],
+        episodes=episodes,
+        seed=seed,
+        baselines=baselines,
+        trust_remote_code=trust_remote_code,
+    )
     if as_json:
         _print(json.dumps(result, indent=2, allow_nan=False))
     else:
@@ -282,6 +306,42 @@ def play(
 
 
 @app.command()
+def serve(
+    what: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run, a Hugging Face folder, or a hub id.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; others reach only what you name.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8000,
+    token_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Environment variable with the token; a random one if left out.")
+    ] = None,
+    no_token: Annotated[bool, typer.Option("--no-token", help="Answer everybody who reaches the port.")] = False,
+    greedy: Annotated[bool, typer.Option(help="Answer with the most probable tokens.")] = False,
+) -> None:
+    """Give a run or a model an OpenAI-compatible endpoint, until Ctrl-C."""
+    from lapwing.api.serving import serve as serve_until_signal
+
+    raise typer.Exit(
+        serve_until_signal(what, host=host, port=port, token_env=token_env, has_token=not no_token, greedy=greedy)
+    )
+
+
+@app.command()
+def export(
+    run: RunPath,
+    folder: Annotated[Path, typer.Argument(help="Where to; new or empty.")],
+    adapter: Annotated[bool, typer.Option(help="Of a run with LoRA the PEFT adapter alone, not merged.")] = False,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder to this model on the Hugging Face hub.")
+    ] = None,
+    public: Annotated[bool, typer.Option(help="A repository that --push makes is visible to everybody.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Write a run's model as a folder that other tools load, with a model card."""
+    from lapwing.api.export import export as write
+
+    _print(str(write(run, folder, adapter=adapter, push=push, public=public, trust_remote_code=trust_remote_code)))
+
+
+@app.command()
 def report(run: RunPath) -> None:
     """Write the report page of a run again."""
     from lapwing.report.page import write_report
@@ -312,6 +372,9 @@ def main() -> Any:
     from lapwing.training.interruption import Interrupted
 
     before = signal.signal(signal.SIGTERM, _terminated)
+    if int(os.environ.get("RANK", "0")) > 0:
+        # Of several processes that train together, rank 0 speaks for all; each still says what went wrong.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         return app(standalone_mode=False) or 0
     except UserError as error:

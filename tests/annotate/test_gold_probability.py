@@ -1,5 +1,8 @@
 """The probability of the gold answer: against a plain forward pass, and where it is refused."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import LapwingError
 from lapwing.core.types import Match
 from lapwing.games.game import for_split
+from lapwing.models import lora
 from lapwing.policies.agent import InvalidRule
 from lapwing.rollout.collector import LocalCollector
 from lapwing.rollout.play import initial_state
@@ -74,6 +78,28 @@ def test_frozen_weights_do_not_move_with_the_model(played, tmp_path):
         with torch.no_grad():
             for parameter in shop.model.parameters():
                 parameter.div_(0.9)
+
+
+def test_frozen_weights_of_an_adapter_do_not_move_with_it(played, tmp_path):
+    # Fails when a PEFT folder is read as a whole model, of which nothing fits.
+    shop, *others, batch = played
+    model = copy.deepcopy(shop.model)
+    lora.add_adapter(model, lora.LoraSettings(rank=2), seed=0, base="tiny", revision=None)
+    move(model, 0)
+    lora.save_adapter(tmp_path, model)
+    mine = (dataclasses.replace(shop, model=model), *others, batch)
+    now = annotator(mine, weights=tmp_path).columns(batch)["gold_probability"]
+    move(model, 1)
+    frozen, current = annotator(mine, weights=tmp_path, frozen=True), annotator(mine, weights=tmp_path)
+    assert np.array_equal(frozen.columns(batch)["gold_probability"], now)
+    assert not np.allclose(current.columns(batch)["gold_probability"], now)
+
+
+def move(model, seed):
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for _, parameter in lora.adapter_parameters(model):
+            parameter += 0.1 * torch.randn_like(parameter)
 
 
 def test_an_episode_of_other_matches_is_refused(played, tmp_path):

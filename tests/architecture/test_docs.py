@@ -49,7 +49,7 @@ def test_every_docstring_begins_with_a_sentence():
 # ---------------------------------------------------------------------------------------------------------------------
 # Metrics.
 
-METRIC = re.compile(r"(rollout|selection|policy|update|critic|evaluation|time)/([a-z_]+|part:<name>)")
+METRIC = re.compile(r"(rollout|collector|selection|policy|update|critic|evaluation|time)/([a-z_]+|part:<name>)")
 # Amounts of one iteration, which become totals before they are logged.
 INTERNAL = re.compile(r"rollout/new_[a-z]+")
 # What `columns.py` names are rooms and files.
@@ -77,9 +77,10 @@ def test_every_registered_metric_has_a_unit_and_a_meaning():
 def test_every_registered_metric_is_logged_by_some_run(small_run):
     logged = {name for row in read_json_lines(small_run / "metrics.jsonl") for name in row}
     # Games without a notion of success have a score instead, and no lake has, nor has it named parts of the reward;
-    # tests/training/test_critic.py has those of critics.
-    elsewhere = {"evaluation/score", "evaluation/part:<name>", "rollout/part:<name>"}
-    assert {name for name in set(METRICS) - logged if not name.startswith("critic/")} <= elsewhere
+    # tests/training/test_critic.py has those of critics,
+    # and tests/distributed/test_ray_collector.py those of actors.
+    elsewhere = {"evaluation/score", "evaluation/part:<name>", "rollout/part:<name>", "rollout/stale"}
+    assert {name for name in set(METRICS) - logged if not name.startswith(("critic/", "collector/"))} <= elsewhere
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from lapwing.generation.transformers import Transformers
 from lapwing.models.scorer import Scorer
 
 LENGTHS = (1, 3, 17, 6, 6, 30, 2, 9)
+# With and without the cache; on the host, as small vocabularies have it, and on the device.
+WAYS = [{"cache": cache, "on_device": on_device} for cache in (True, False) for on_device in (False, True)]
 
 
 def prompts():
@@ -45,11 +47,11 @@ def assert_same_replies(some, others, atol=1e-5):
         np.testing.assert_allclose(one.logprob, other.logprob, atol=atol)
 
 
-@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_log_probabilities_are_those_of_the_scorer(sharp, tokenizer, cache, temperature):
+def test_log_probabilities_are_those_of_the_scorer(sharp, tokenizer, way, temperature):
     # Fails when the temperature is applied on one side only.
-    generator = Transformers(sharp, tokenizer, max_tokens=6, temperature=temperature, cache=cache)
+    generator = Transformers(sharp, tokenizer, max_tokens=6, temperature=temperature, **way)
     asked = requests()
     replies = generator.generate(asked)
     scores = Scorer(sharp, temperature=temperature).score(
@@ -58,8 +60,8 @@ def test_log_probabilities_are_those_of_the_scorer(sharp, tokenizer, cache, temp
     np.testing.assert_allclose(np.concatenate([reply.logprob for reply in replies]), scores["logprob"], atol=1e-5)
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_a_model_with_absolute_positions_is_sampled_and_scored_alike(tokenizer, cache):
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_model_with_absolute_positions_is_sampled_and_scored_alike(tokenizer, way):
     # Fails when the left padding shifts the positions, which rotary embeddings do not notice.
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -67,7 +69,7 @@ def test_a_model_with_absolute_positions_is_sampled_and_scored_alike(tokenizer, 
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=3, **sizes)).eval()
     asked = requests()
-    replies = Transformers(model, tokenizer, max_tokens=4, cache=cache).generate(asked)
+    replies = Transformers(model, tokenizer, max_tokens=4, **way).generate(asked)
     plain = []
     with torch.no_grad():
         for request, reply in zip(asked, replies, strict=True):
@@ -79,24 +81,25 @@ def test_a_model_with_absolute_positions_is_sampled_and_scored_alike(tokenizer, 
     np.testing.assert_allclose(scores["logprob"], np.concatenate(plain), atol=1e-5)
 
 
+@pytest.mark.parametrize("on_device", [True, False])
 @pytest.mark.parametrize("greedy", [True, False])
-def test_with_and_without_the_cache_replies_are_the_same(sharp, tokenizer, greedy):
+def test_with_and_without_the_cache_replies_are_the_same(sharp, tokenizer, greedy, on_device):
     # Fails when the rows of the cache are not cut to the replies that go on.
     stop = (tokenizer.decode([20]), tokenizer.decode([12]))
     settings = {"max_tokens": 8, "stop": stop, "greedy": greedy}
     on_trees = Transformers(sharp, tokenizer, cache=False, **settings).generate(requests(80))
-    on_cache = Transformers(sharp, tokenizer, cache=True, **settings).generate(requests(80))
+    on_cache = Transformers(sharp, tokenizer, cache=True, on_device=on_device, **settings).generate(requests(80))
     assert_same_replies(on_cache, on_trees)
     if not greedy:  # all three ends occur, at different lengths
         assert {reply.stop_reason for reply in on_trees} == {"end", "stop", "length"}
         assert len({len(reply.token) for reply in on_trees}) > 4
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_order_and_batching_do_not_change_a_reply(sharp, tokenizer, cache):
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_order_and_batching_do_not_change_a_reply(sharp, tokenizer, way):
     # Fails when noise is drawn in the order of the requests.
     def make(**sizes):
-        return Transformers(sharp, tokenizer, max_tokens=5, cache=cache, **sizes)
+        return Transformers(sharp, tokenizer, max_tokens=5, **way, **sizes)
 
     asked = requests()
     together = make().generate(asked)
@@ -105,9 +108,9 @@ def test_order_and_batching_do_not_change_a_reply(sharp, tokenizer, cache):
     assert_same_replies(make(batch_tokens=50, row_tokens=40).generate(asked), together)
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_the_same_key_gives_the_same_reply_and_another_key_another(sharp, tokenizer, cache):
-    generator = Transformers(sharp, tokenizer, max_tokens=6, cache=cache)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_the_same_key_gives_the_same_reply_and_another_key_another(sharp, tokenizer, way):
+    generator = Transformers(sharp, tokenizer, max_tokens=6, **way)
     (first,) = generator.generate([Request(prompts()[2], 77)])
     (again,) = generator.generate([Request(prompts()[2], 77)])
     assert_same_replies([first], [again], atol=0)
@@ -117,20 +120,20 @@ def test_the_same_key_gives_the_same_reply_and_another_key_another(sharp, tokeni
 
 def test_a_request_that_occurs_twice_is_answered_twice(sharp, tokenizer):
     one = Request(prompts()[2], 5)
-    for cache in (True, False):
-        replies = Transformers(sharp, tokenizer, max_tokens=4, cache=cache).generate([one, one])
+    for way in WAYS:
+        replies = Transformers(sharp, tokenizer, max_tokens=4, **way).generate([one, one])
         assert_same_replies(replies[:1], replies[1:])
 
 
+@pytest.mark.parametrize("on_device", [True, False])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_tokens_are_drawn_with_the_probabilities_of_the_model(sharp, tokenizer, temperature):
+def test_tokens_are_drawn_with_the_probabilities_of_the_model(sharp, tokenizer, temperature, on_device):
     # Fails when the same noise is used twice, or the running sum is searched from the wrong side.
     draws = 20_000
     prompt = prompts()[1]
     keys = rng.fold_many(np.array([rng.fold(0, "draws")], dtype=np.uint64), np.arange(draws)).tolist()
-    replies = Transformers(sharp, tokenizer, max_tokens=1, temperature=temperature).generate(
-        [Request(prompt, key) for key in keys]
-    )
+    generator = Transformers(sharp, tokenizer, max_tokens=1, temperature=temperature, on_device=on_device)
+    replies = generator.generate([Request(prompt, key) for key in keys])
     counts = np.bincount([int(reply.token[0]) for reply in replies], minlength=len(tokenizer))
     ids = torch.from_numpy(prompt.token.astype(np.int64))[None]
     with torch.no_grad():
@@ -140,7 +143,8 @@ def test_tokens_are_drawn_with_the_probabilities_of_the_model(sharp, tokenizer, 
     assert chisquare(counts, expected).pvalue > 1e-3
 
 
-def test_the_second_token_is_drawn_independently_of_the_first(make_model, tokenizer):
+@pytest.mark.parametrize("way", WAYS[1:], ids=str)
+def test_the_second_token_is_drawn_independently_of_the_first(make_model, tokenizer, way):
     # Fails when all tokens of a reply get the noise of its first.
     model = make_model(seed=1)
     with torch.no_grad():
@@ -148,7 +152,7 @@ def test_the_second_token_is_drawn_independently_of_the_first(make_model, tokeni
             parameter.zero_()  # every next token has the same probability
     end = tokenizer.eos_token_id
     asked = [Request(prompts()[0], rng.fold(0, "pairs", i)) for i in range(6000)]
-    replies = [reply.token for reply in Transformers(model, tokenizer, max_tokens=2, cache=False).generate(asked)]
+    replies = [reply.token for reply in Transformers(model, tokenizer, max_tokens=2, **way).generate(asked)]
     pairs = [(int(token[0]) % 4, int(token[1]) % 4) for token in replies if token[0] != end]
     counts = np.zeros((4, 4))
     for first, second in pairs:
@@ -158,9 +162,9 @@ def test_the_second_token_is_drawn_independently_of_the_first(make_model, tokeni
         assert chisquare(row, share * row.sum()).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_greedy_takes_the_most_probable_token_and_reports_its_probability(sharp, tokenizer, cache):
-    generator = Transformers(sharp, tokenizer, max_tokens=3, greedy=True, temperature=2.0, cache=cache)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_greedy_takes_the_most_probable_token_and_reports_its_probability(sharp, tokenizer, way):
+    generator = Transformers(sharp, tokenizer, max_tokens=3, greedy=True, temperature=2.0, **way)
     for request, reply in zip(requests(8), generator.generate(requests(8)), strict=True):
         ids = request.prompt.token.tolist()
         for token, logprob in zip(reply.token.tolist(), reply.logprob.tolist(), strict=True):
@@ -180,10 +184,10 @@ def test_without_temperature_a_shared_context_gets_one_reply(sharp, tokenizer):
     assert max(abs(reply.logprob).max() for reply in replies) < 1e-9
 
 
-@pytest.mark.parametrize("cache", [True, False])
-def test_a_reply_ends_with_its_end_token_its_stop_string_or_its_budget(sharp, tokenizer, cache):
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_reply_ends_with_its_end_token_its_stop_string_or_its_budget(sharp, tokenizer, way):
     word = tokenizer.decode([20])
-    generator = Transformers(sharp, tokenizer, max_tokens=8, stop=(word,), cache=cache)
+    generator = Transformers(sharp, tokenizer, max_tokens=8, stop=(word,), **way)
     for reply in generator.generate(requests(80)):
         token = reply.token.tolist()
         assert tokenizer.eos_token_id not in token[:-1]
@@ -196,17 +200,19 @@ def test_a_reply_ends_with_its_end_token_its_stop_string_or_its_budget(sharp, to
             assert len(token) == 8
 
 
-def test_distributions_are_remembered_until_they_are_forgotten(make_model, tokenizer):
+@pytest.mark.parametrize("on_device", [True, False])
+def test_distributions_are_remembered_until_they_are_forgotten(make_model, tokenizer, on_device):
     # Fails when forget() leaves the memo as it is: the old distribution would be sampled from.
     model = make_model(seed=3)
-    generator = Transformers(model, tokenizer, max_tokens=1)
+    generator = Transformers(model, tokenizer, max_tokens=1, on_device=on_device)
     (before,) = generator.generate([Request(prompts()[1], 4)])
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5)
     computed = generator.tokens_computed
     (remembered,) = generator.generate([Request(prompts()[1], 4)])
-    assert_same_replies([remembered], [before], atol=0)
+    if not on_device:  # there the last hidden state is remembered, and the head is another one by now
+        assert_same_replies([remembered], [before], atol=0)
     assert generator.tokens_computed == computed
     generator.forget()
     (after,) = generator.generate([Request(prompts()[1], 4)])
@@ -245,12 +251,56 @@ def test_a_small_memory_forgets_but_changes_no_reply(sharp, tokenizer):
     assert_same_replies(small.generate(asked), large.generate(asked))
 
 
-def test_nothing_asked_nothing_answered(sharp, tokenizer):
-    assert Transformers(sharp, tokenizer, max_tokens=4, cache=True).generate([]) == []
-    assert Transformers(sharp, tokenizer, max_tokens=4, cache=False).generate([]) == []
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_nothing_asked_nothing_answered(sharp, tokenizer, way):
+    assert Transformers(sharp, tokenizer, max_tokens=4, **way).generate([]) == []
 
 
-@pytest.mark.parametrize("setting", [{"max_tokens": 0}, {"temperature": 0.0}, {"temperature": float("nan")}])
+@pytest.mark.parametrize("on_device", [True, False])
+@pytest.mark.parametrize("greedy", [True, False])
+def test_first_tokens_of_many_replies_are_those_of_generate(sharp, tokenizer, on_device, greedy):
+    generator = Transformers(sharp, tokenizer, max_tokens=1, on_device=on_device, greedy=greedy)
+    contexts, asked = prompts(), requests(200)
+    index = np.arange(200) % len(contexts)
+    token, logprob = generator.draw_first(contexts, index, np.array([one.key for one in asked], dtype=np.uint64))
+    replies = generator.generate(asked)
+    assert token.dtype == np.int32
+    assert token.tolist() == [int(reply.token[0]) for reply in replies]
+    np.testing.assert_allclose(logprob, [reply.logprob[0] for reply in replies], atol=1e-12)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_any_of_the_end_tokens_ends_a_reply(sharp, tokenizer, way):
+    # Fails when only the tokenizer's end token ends a reply, as with Llama's <|eot_id|>.
+    ends = frozenset({tokenizer.eos_token_id, 20, 31})
+    generator = Transformers(sharp, tokenizer, max_tokens=8, ends=ends, **way)
+    replies = generator.generate(requests(120))
+    assert {int(reply.token[-1]) for reply in replies if reply.stop_reason == "end"} == ends
+    assert not any(ends & set(reply.token[:-1].tolist()) for reply in replies)
+    assert generator.stop_reason([5, 31]) == "end"
+    assert generator.stop_reason([31, 5]) == "length"
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_dropout_is_off_while_a_model_in_training_mode_plays_and_on_again_afterwards(make_model, tokenizer, way):
+    # Fails when a reply is sampled with dropout, or gradient checkpointing throws the cache away.
+    model = make_model(seed=8)
+    expected = Transformers(model, tokenizer, max_tokens=5, **way).generate(requests())
+    model.model.layers[0].mlp.act_fn = torch.nn.Sequential(model.model.layers[0].mlp.act_fn, torch.nn.Dropout(0.5))
+    # Its name from transformers 5.20 on, and before.
+    (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
+    model.train()
+    frozen = model.model.layers[1].eval()
+    assert_same_replies(Transformers(model, tokenizer, max_tokens=5, **way).generate(requests()), expected)
+    assert model.training
+    assert model.model.layers[0].training
+    assert not frozen.training
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"max_tokens": 0}, {"temperature": 0.0}, {"temperature": float("nan")}, {"cache_bytes": -1}, {"prefix_bytes": -5}],
+)
 def test_impossible_settings_are_refused(model, tokenizer, setting):
     with pytest.raises(UserError, match=f"generation.{next(iter(setting))}"):
         Transformers(model, tokenizer, **setting)

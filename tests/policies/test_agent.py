@@ -6,6 +6,7 @@ import pytest
 from lapwing.core.errors import UserError
 from lapwing.core.types import Ask
 from lapwing.games.frozen_lake import FrozenLakeView
+from lapwing.models.tiny import CHAT_TEMPLATE
 from lapwing.policies.agent import InvalidRule
 from lapwing.policies.baselines import Heuristic
 from lapwing.policies.contexts import CurrentPlan, LastK, StateOnly, Transcript
@@ -256,7 +257,11 @@ def merging_tokenizer(pieces):
     tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=0))
     tokenizer.decoder = decoders.Fuse()  # pyright: ignore[reportAttributeAccessIssue]
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<unk>", clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        eos_token="<unk>",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -284,7 +289,12 @@ def test_tokens_that_are_parts_of_a_character_belong_where_the_character_does():
     tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore
     tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
     text = "<subgoal>é☃</subgoal><action>up</action>"
     token = np.array(wrapped.encode(text, add_special_tokens=False), dtype=np.int32)
     span = planning_agent(wrapped, lambda _text, _key: "")._span(token, text)

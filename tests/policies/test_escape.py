@@ -79,6 +79,13 @@ def test_an_end_token_that_is_also_the_unknown_one_is_taken_apart(make_tool_toke
     assert tokenizer.eos_token_id not in tokenizer.encode(neutral, add_special_tokens=False)
 
 
+def test_so_is_padding_that_is_also_the_unknown_one(make_tool_tokenizer):
+    # As in Qwen2, where both are <|endoftext|>, which ends texts.
+    tokenizer = make_tool_tokenizer(unknown="[END]")
+    tokenizer.pad_token = "[END]"
+    assert SpecialTokens(tokenizer).neutral("<|im_end|> [END]") == "< |im_end|> [ END]"
+
+
 def test_tokens_that_grow_from_what_takes_them_apart_come_to_an_end(make_tool_tokenizer):
     # Two blanks are a special token: a blank put between them makes more of them.
     special = SpecialTokens(make_tool_tokenizer(special=("  ", "x", "<  |a|>", "<|a|>")))

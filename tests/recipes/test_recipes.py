@@ -36,8 +36,12 @@ WHOLE = (
 )
 
 
+# Those that load a published model.
+PRETRAINED = tuple(name for name in build.recipe_names() if "qwen" in name)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(build.recipe_names()) - set(WHOLE)))
+@pytest.mark.parametrize("name", sorted(set(build.recipe_names()) - set(WHOLE) - set(PRETRAINED)))
 def test_a_recipe_plays_and_learns_for_two_iterations(name, tmp_path):
     plans = build.plan(build.read_recipe(name, overrides=short(name)))
     shop = build.make_workshop(plans[-1], 0)
@@ -69,3 +73,21 @@ def test_a_recipe_runs_to_its_report(name, tmp_path):
     assert (run.model / "model.safetensors").is_file()
     # Every recipe promises exact on-policy updates: what the sampler and the trainer think of a token is the same.
     assert all(row.get("policy/gap_max", 0.0) < 1e-4 for row in rows if row["stage"] == "main")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_recipe_for_a_published_model_runs_with_a_toy_in_its_place(name, toy_folder, tmp_path):
+    settings = [
+        *(f"model.name={toy_folder('qwen2')}", "model.dtype=float32", "generation.max_tokens=12"),
+        *("iterations=2", "checkpoint_every=1", "sampler.groups=2", "sampler.group_size=4"),
+        *("evaluation.episodes=4", "evaluation.development_episodes=4", "evaluation.every=1"),
+        *(["game.entities=60"] if name.startswith("search_qa") else []),
+    ]
+    run = lapwing.train(name, run=tmp_path / name, overrides=settings)
+    rows = read_json_lines(run.path / "metrics.jsonl")
+    assert [row["iteration"] for row in rows] == [0, 1]
+    assert not any("fault" in row for row in rows)
+    # After the first update of an iteration the weights are others than those that played.
+    assert all(row.get("policy/gap_max", 0.0) < 1e-3 for row in rows)
+    assert {"trained", "trained_greedy", "untrained"} <= set(run.evaluation["policies"])

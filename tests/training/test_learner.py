@@ -8,7 +8,6 @@ import torch
 from lapwing.aggregation.token_mean import token_mean
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import UserError
-from lapwing.core.types import Decision, Episode, Step
 from lapwing.credit.grpo import grpo
 from lapwing.losses.clipped_surrogate import clipped_surrogate
 from lapwing.losses.entropy import entropy
@@ -20,34 +19,6 @@ from lapwing.training.learner import AdamW, Learner, Regulariser, Schedule
 
 NEEDS = ("behavior_logprob", "advantage")
 VOCABULARY = 40
-
-
-def make_batch(make_match, seed=0, lengths=(3, 1, 2, 4), transcript=False, model=None):
-    """Episodes of random tokens; some share their contexts, one pair occurs twice."""
-    random = np.random.default_rng(seed)
-    shared = random.integers(4, VOCABULARY, size=6).astype(np.int32)
-    episodes = []
-    for number, length in enumerate(lengths):
-        steps, before = [], np.zeros(0, dtype=np.int32)
-        for n in range(length):
-            added = np.concatenate([shared[: 2 + n % 3], random.integers(4, VOCABULARY, size=n)]).astype(np.int32)
-            extends = len(before) if transcript else 0
-            context = np.concatenate([before, added]) if transcript else added
-            token = random.integers(4, VOCABULARY, size=1 + (n + number) % 3).astype(np.int32)
-            if n == 0:
-                token = shared[:2]  # the first step of every episode is the same pair
-            logprob = Scorer(model).score([context], [token])["logprob"] if model is not None else np.zeros(len(token))
-            decision = Decision("up", True, "", context, token, logprob, extends=extends)
-            steps.append(Step(decision, "up", None, 1, 2, 3, float(random.normal()), 0.0, {}))
-            before = np.concatenate([context, token])
-        match = make_match(group=number // 2, member=number % 2)
-        episodes.append(Episode(match, 0, steps, True, False, success=bool(number % 2)))
-    return EpisodeBatch.pack(episodes)
-
-
-@pytest.fixture
-def batch(make_match):
-    return make_batch(make_match)
 
 
 def numbers(batch, seed=1):
@@ -190,9 +161,9 @@ def test_the_sizes_of_micro_batches_do_not_matter(make_model, batch):
     assert_close([weights(models[1]), weights(models[2])], [weights(models[0])] * 2, atol=2e-6)
 
 
-def test_a_transcript_stored_once_trains_as_separate_contexts_do(make_model, make_match):
+def test_a_transcript_stored_once_trains_as_separate_contexts_do(make_model, make_batch):
     # Fails when a context that extends the previous step is trained without it.
-    once = make_batch(make_match, transcript=True)
+    once = make_batch(transcript=True)
     contexts = [once.context(n) for n in range(once.num_steps)]
     separate = dataclasses.replace(
         once,
@@ -219,10 +190,10 @@ def coupled(*, logprob, behavior_logprob, advantage, episode_of_token):
 
 
 @pytest.mark.parametrize("bonus", [0.0, 0.3], ids=["loss alone", "with an entropy bonus"])
-def test_a_loss_that_couples_tokens_is_carried_through_micro_batches(make_model, make_match, bonus):
+def test_a_loss_that_couples_tokens_is_carried_through_micro_batches(make_model, make_batch, bonus):
     # Fails when a coupled loss is evaluated on one micro-batch at a time: an episode's steps are in several.
     played = make_model(seed=2)
-    batch = make_batch(make_match, model=played)
+    batch = make_batch(model=played)
     advantage, weight = numbers(batch)
     model = make_model(seed=2)
     a, w = tensors(advantage, weight)
@@ -486,10 +457,10 @@ def test_a_stage_ends_with_the_running_average_of_its_weights(make_model, batch)
     assert torch.equal(weights(plain.model), before)
 
 
-def test_what_is_logged_is_measured_before_the_update(make_model, make_match):
+def test_what_is_logged_is_measured_before_the_update(make_model, make_batch):
     # Fails when the gap is taken against the stored copy of the sampler instead of the trainer's own numbers.
     model = make_model(seed=1)
-    batch = make_batch(make_match, model=model)
+    batch = make_batch(model=model)
     advantage, weight = numbers(batch)
     metrics = make_learner(model).update(batch, advantage, weight)
     assert metrics["policy/gap_max"] < 1e-5
@@ -506,14 +477,14 @@ def test_what_is_logged_is_measured_before_the_update(make_model, make_match):
     assert metrics["policy/entropy"] == pytest.approx(scores["entropy"].mean(), abs=1e-5)
 
 
-def test_a_model_with_dropout_trains_the_policy_that_played(make_match):
+def test_a_model_with_dropout_trains_the_policy_that_played(make_batch):
     # Fails when the learner switches dropout on: its log-probabilities, and all later replies, would be noisy.
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
     sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64, "bos_token_id": None, "eos_token_id": 3}
     model = GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, resid_pdrop=0.5, **sizes)).eval()
-    batch = make_batch(make_match, model=model)
+    batch = make_batch(model=model)
     advantage, weight = numbers(batch)
     assert make_learner(model).update(batch, advantage, weight)["policy/gap_max"] < 1e-5
     assert not model.training

@@ -1,13 +1,13 @@
 """How probable the gold answer is at every step."""
 
-import copy
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file
 
+from lapwing.annotate._frozen import with_earlier_weights
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import LapwingError
 from lapwing.core.ragged import lengths_to_splits, segment_sum
@@ -50,14 +50,11 @@ class GoldProbability:
           agent: the language agent, which writes answers.
           game: what is played.
           starts: the states that the matches played last began in.
-          weights: a Hugging Face folder of the same architecture.
+          weights: a Hugging Face folder of the same architecture, or a PEFT folder if the model has an adapter.
           frozen: ask the weights that the stage began with, `weights`, instead of the current ones.
           temperature: logits are divided by it.
         """
-        if frozen:
-            model = copy.deepcopy(model).requires_grad_(False).eval()
-            for file in sorted(weights.glob("*.safetensors")):
-                model.load_state_dict(load_file(file), strict=False)
+        model, self._as_asked = with_earlier_weights(model, weights) if frozen else (model, contextlib.nullcontext)
         self._scorer = Scorer(model, temperature=temperature)
         self._agent = agent
         self._game = game
@@ -85,7 +82,8 @@ class GoldProbability:
                 contexts.append(batch.context(step))
                 replies.append(token)
                 inside.append(counts)
-        logprob = self._scorer.score(contexts, replies)["logprob"]
+        with self._as_asked():
+            logprob = self._scorer.score(contexts, replies)["logprob"]
         counts = np.concatenate(inside)
         splits = lengths_to_splits(np.array([len(reply) for reply in replies]))
         mean = segment_sum(np.where(counts, logprob, 0.0), splits) / segment_sum(counts.astype(np.float64), splits)

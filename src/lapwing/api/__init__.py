@@ -2,6 +2,7 @@
 
 from lapwing.api.audit import audit
 from lapwing.api.comparison import Comparison, compare
+from lapwing.api.export import export
 from lapwing.api.playing import LoadedPolicy, evaluate, load, play
 from lapwing.api.score import Score, score
 from lapwing.api.training import Run, resume, train
@@ -14,6 +15,7 @@ __all__ = [
     "audit",
     "compare",
     "evaluate",
+    "export",
     "load",
     "play",
     "resume",

@@ -122,7 +122,7 @@ def _audit_one(
     plan, shop = plan_and_shop(what, None, every) if is_run else _after_warm_start(what, every, watch)
     if is_run:
         build.check_solvable(plan, build.make_game(plan.game), max_states=_MOST_STATES)
-    stage = build.make_stage(plan, shop)
+    stage = build.make_stage(build.played_here(plan), shop)
     matches = _matches(plan, shop, episodes)
     batch, situation = _play(plan, stage, matches)
     starts = list(situation.starts())

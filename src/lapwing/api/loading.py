@@ -9,7 +9,7 @@ from lapwing.training.run_folder import RunFolder
 
 
 def plan_and_shop(
-    run_or_model: str, game: str | None, overrides: Sequence[str]
+    run_or_model: str, game: str | None, overrides: Sequence[str], *, trust_remote_code: bool = False
 ) -> tuple[build.StagePlan, build.Workshop]:
     """The plan and the model of a run, or of a model that is to play a game.
 
@@ -17,12 +17,14 @@ def plan_and_shop(
       run_or_model: the folder of a run, a Hugging Face folder, or a hub id.
       game: another game for a run; needed for a model.
       overrides: `section.key=value`.
+      trust_remote_code: run code that comes with a pretrained model.
 
     Raises:
       UserError: there is no such run, model, game or setting.
     """
     path = Path(run_or_model)
-    if (path / "recipe.toml").is_file():
+    # An exported model has the recipe too.
+    if (path / "recipe.toml").is_file() and (path / "manifest.json").is_file():
         recipe = build.read_recipe(str(path / "recipe.toml"))
         weights = last_model(path)
     else:
@@ -35,9 +37,11 @@ def plan_and_shop(
         stage["game"] = {"name": game}
     # Transfers were a part of training; they need not fit another game.
     stage.get("evaluation", {}).pop("transfer", None)
+    before = dict(stage.get("generation", {}))
     recipe = build.with_overrides(recipe, overrides)
+    build.forget_other_settings(stage.get("generation", {}), before)
     plan = build.plan(recipe)[-1]
-    return plan, build.make_workshop(plan, recipe.seed, weights=weights)
+    return plan, build.make_workshop(plan, recipe.seed, weights=weights, trust_remote_code=trust_remote_code)
 
 
 def last_model(run: Path) -> Path:

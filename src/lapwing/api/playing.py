@@ -12,18 +12,21 @@ from lapwing.core.protocols import Game, Policy
 from lapwing.core.types import Ask, Decision, Episode, Match, View
 
 
-def load(run_or_model: str | Path, *, game: str | None = None, greedy: bool = False) -> "LoadedPolicy":
+def load(
+    run_or_model: str | Path, *, game: str | None = None, greedy: bool = False, trust_remote_code: bool = False
+) -> "LoadedPolicy":
     """Load a trained policy.
 
     Args:
       run_or_model: the folder of a run, a Hugging Face folder, or a hub id.
       game: which game a model that comes from no run is to play.
       greedy: take the most probable token.
+      trust_remote_code: run code that comes with a pretrained model.
 
     Raises:
       UserError: there is no such run or model.
     """
-    plan, shop = plan_and_shop(str(run_or_model), game, ())
+    plan, shop = plan_and_shop(str(run_or_model), game, (), trust_remote_code=trust_remote_code)
     agent = build.make_agent(plan, shop)
     return LoadedPolicy(build.greedy(agent) if greedy else agent, build.make_game(plan.game))
 
@@ -89,6 +92,7 @@ def evaluate(
     episodes: int = 500,
     seed: int | None = None,
     baselines: bool = False,
+    trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Measure a run or a model on test matches.
 
@@ -99,9 +103,10 @@ def evaluate(
       episodes: number of matches.
       seed: of the matches; the run's evaluation seed if left out.
       baselines: measure random, heuristic and optimal play too.
+      trust_remote_code: run code that comes with a pretrained model.
 
     Returns:
-      The object of `lapwing eval --json`.
+      The object of `lapwing eval --json`; with `usage` (requests, tokens, cost) where a server was asked.
 
     Raises:
       UserError: there is no such run, model, game or setting.
@@ -110,16 +115,17 @@ def evaluate(
         raise UserError(f"An evaluation needs at least 1 episode, not {episodes}.")
     if seed is not None:
         build.checked_seed(seed)
-    plan, shop = plan_and_shop(str(run_or_model), game, overrides)
+    plan, shop = plan_and_shop(str(run_or_model), game, overrides, trust_remote_code=trust_remote_code)
     agent = build.make_agent(plan, shop)
     policies: dict[str, Policy] = {"trained": agent, "trained_greedy": build.greedy(agent)}
     untrained = Path(run_or_model) / "checkpoints" / "0" / "model"
-    if untrained.is_dir():
-        before = build.make_workshop(plan, shop.seed, weights=untrained)
+    if untrained.is_dir() and not build.is_served(plan):
+        before = build.make_earlier_workshop(plan, shop, untrained, trust_remote_code=trust_remote_code)
         policies["untrained"] = build.make_agent(plan, before)
     if baselines:
         policies |= build.make_baselines(plan)
-    return measure(plan, policies, episodes=episodes, seed=seed)
+    result = measure(plan, policies, episodes=episodes, seed=seed)
+    return {**result, "usage": agent.client.spent()} if build.is_served(plan) else result
 
 
 def measure(
@@ -130,6 +136,7 @@ def measure(
     seed: int | None = None,
     split: str = "test",
     max_steps: int | None = None,
+    team: Any = None,
 ) -> dict[str, Any]:
     """Measure policies on the matches of a split, as the plan's evaluation says.
 
@@ -137,6 +144,7 @@ def measure(
       plan: whose game and evaluation settings.
       policies: by name.
       episodes, seed, split, max_steps: of the matches; seed and step cap default to the plan's.
+      team: the processes that play the matches together; None for this one alone.
     """
     from lapwing.evaluation.evaluate import evaluate as measure_all
 
@@ -145,7 +153,7 @@ def measure(
         policies,
         build.make_game(plan.game),
         name=plan.game.name,
-        play=build.make_play(plan),
+        play=build.make_play(plan, team),
         split=split,
         seed=settings["seed"] if seed is None else seed,
         episodes=episodes,

@@ -1,8 +1,8 @@
 """Train a recipe, resume a run."""
 
+import dataclasses
 import datetime
-import hashlib
-import os
+import functools
 import platform
 import subprocess
 import time
@@ -14,11 +14,12 @@ from typing import Any
 from lapwing import __version__, build
 from lapwing.api.loading import has_checkpoint, last_model
 from lapwing.api.playing import measure
+from lapwing.api.warm_start_cache import warm_start_cache
 from lapwing.core.columns import PART_PREFIX
 from lapwing.core.errors import UserError
 from lapwing.core.protocols import Policy
-from lapwing.core.storage import content_hash, read_json, write_json
-from lapwing.training.run_folder import RunFolder
+from lapwing.core.storage import read_json
+from lapwing.training.run_folder import Onlooker, RunFolder
 
 Watcher = Callable[[dict[str, Any]], None]
 
@@ -53,6 +54,7 @@ def train(
     overrides: Sequence[str] = (),
     start_from: str | Path | None = None,
     allow_code: Sequence[str] = (),
+    trust_remote_code: bool = False,
     watch: Watcher | None = None,
     **settings: Any,
 ) -> Run:
@@ -65,6 +67,7 @@ def train(
       overrides: `[stage.]section.key=value`, as `--set` takes them.
       start_from: an earlier run whose last weights the main stage begins with; earlier stages are left out.
       allow_code: packages outside Lapwing whose code the recipe may name.
+      trust_remote_code: run code that comes with a pretrained model.
       watch: is called with each row of metrics, and with `{"event": …}` rows in between.
       settings: further overrides, with `__` for the dots: `sampler__groups=4`.
 
@@ -77,29 +80,45 @@ def train(
     spread = [f"{key.replace('__', '.')}={_as_toml(value)}" for key, value in settings.items()]
     read = build.read_recipe(recipe, overrides=[*overrides, *spread], seed=seed)
     plans = build.plan(read, allow_code=tuple(allow_code))
-    path = Path(run) if run is not None else _default_folder(read.name)
-    RunFolder.refuse(path)
+    for stage in plans:
+        build.refuse_served(stage)
+    team = build.make_team(plans[-1], f"train {recipe}")
+    path = _on_first(team, lambda: Path(run) if run is not None else _default_folder(read.name), "the run folder")
+    if team is not None and team.was_restarted and _is_begun(path, read, plans):
+        origin = build.Origin(build.resolved(read, plans), None, tuple(allow_code), trust_remote_code)
+        return _go_on(path, read, plans, origin, team, watch)
+    _on_first(team, lambda: RunFolder.refuse(path), "whether a run can begin in its folder")
     weights = None
     if start_from is not None:
         weights = last_model(RunFolder.open(Path(start_from)).path)
         plans = plans[-1:]
     started = time.monotonic()
-    shop = build.make_workshop(plans[-1], read.seed, weights=weights)
-    folder = RunFolder.create(path, build.resolved(read, plans), _manifest(read, shop, start_from))
-    watch = watch or _ignore
+    resolved = build.resolved(read, plans)
+    origin = build.Origin(resolved, weights, tuple(allow_code), trust_remote_code)
+    shop = _workshop(plans[-1], read.seed, origin, team)
+    manifest = _manifest(read, shop, start_from)
+    _on_first(team, lambda: RunFolder.create(path, resolved, manifest), "the run folder")
+    folder, watch = _open(team, path), _watcher(team, watch)
     watch({"event": "run", "path": str(path)})
     session = _session(folder, plans, shop, watch)
     session.run()
     return _finish(folder, plans, shop, watch, started)
 
 
-def resume(run: str | Path, *, watch: Watcher | None = None, allow_code: Sequence[str] = ()) -> Run:
+def resume(
+    run: str | Path,
+    *,
+    watch: Watcher | None = None,
+    allow_code: Sequence[str] = (),
+    trust_remote_code: bool = False,
+) -> Run:
     """Continue an interrupted run to its end.
 
     Args:
       run: its folder.
       watch: as for `train`.
       allow_code: as for `train`.
+      trust_remote_code: as for `train`.
 
     Returns:
       The finished run; one that had finished before is returned as it is.
@@ -108,26 +127,49 @@ def resume(run: str | Path, *, watch: Watcher | None = None, allow_code: Sequenc
       UserError: the folder is no run.
     """
     folder = RunFolder.open(Path(run))
-    manifest = folder.read_manifest()
+    if folder.read_manifest()["status"] == "finished":
+        return _read_run(folder)
+    recipe = build.read_recipe(str(folder.recipe))
+    plans = build.plan(recipe, allow_code=tuple(allow_code))
+    team = build.make_team(plans[-1], f"resume {run}", resumed=True)
+    origin = build.Origin(build.resolved(recipe, plans), None, tuple(allow_code), trust_remote_code)
+    return _go_on(folder.path, recipe, plans, origin, team, watch)
+
+
+def _go_on(
+    path: Path,
+    recipe: build.Recipe,
+    plans: Sequence[build.StagePlan],
+    origin: build.Origin,
+    team: Any,
+    watch: Watcher | None,
+) -> Run:
+    folder, watch = _open(team, path), _watcher(team, watch)
+    manifest = _on_first(team, folder.read_manifest, "the manifest")
     if manifest["status"] == "finished":
         return _read_run(folder)
     started = time.monotonic()
-    recipe = build.read_recipe(str(folder.recipe))
-    plans = build.plan(recipe, allow_code=tuple(allow_code))
     start_from = manifest.get("start_from")
-    weights = None
     if start_from:
         # The run's own tokenizer, where it has one: the earlier run may be gone by now.
         weights = last_model(folder.path if has_checkpoint(folder) else Path(start_from))
-    shop = build.make_workshop(plans[-1], recipe.seed, weights=weights)
-    watch = watch or _ignore
+        origin = dataclasses.replace(origin, weights=weights)
+    shop = _workshop(plans[-1], recipe.seed, origin, team)
     session = _session(folder, plans, shop, watch)
-    at = _next_iteration(folder)
+    at = _on_first(team, lambda: _next_iteration(folder), "the iteration to go on from")
     manifest["status"] = "running"
     manifest["resumed_at"] = [*manifest.get("resumed_at", []), at]
+    # With another number of ranks sums have another order, so that the run does not go on to the last bit.
+    manifest["ranks"] = [*manifest.get("ranks", []), _size(team)]
     folder.write_manifest(manifest)
     session.resume()
     return _finish(folder, plans, shop, watch, started)
+
+
+def _workshop(main: build.StagePlan, seed: int, origin: build.Origin, team: Any) -> build.Workshop:
+    shop = build.make_workshop(main, seed, weights=origin.weights, trust_remote_code=origin.trust_remote_code)
+    shop.origin, shop.team = origin, team
+    return shop
 
 
 def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Workshop, watch: Watcher) -> Any:
@@ -139,9 +181,9 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
     def develop() -> dict[str, float]:
         agent.generator.forget()
         settings = main.evaluation.settings
-        result = measure(main, {"trained": agent}, episodes=settings["development_episodes"], split="development")[
-            "policies"
-        ]["trained"]
+        episodes = settings["development_episodes"]
+        result = measure(main, {"trained": agent}, episodes=episodes, split="development", team=shop.team)
+        result = result["policies"]["trained"]
         agent.generator.forget()
         found = {"success": "success", "score": "score", "return": "return", "valid": "valid"}
         measured = {name: result[key]["mean"] for name, key in found.items() if result[key] is not None}
@@ -156,50 +198,9 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
         max_tokens=main.generation.settings["max_tokens"],
         measure=develop,
         watch=watch,
-        warm_start_cache=_warm_start_cache(plans, shop),
+        warm_start_cache=warm_start_cache(plans, shop),
+        **({} if shop.team is None else {"coordinator": shop.team.coordinator()}),
     )
-
-
-def _warm_start_cache(plans: Sequence[build.StagePlan], shop: build.Workshop) -> Path | None:
-    """Where the weights after the warm start are kept: a name by the content of all that they depend on."""
-    import torch
-    import transformers
-
-    if len(plans) == 1:
-        return None
-    root = os.environ.get("LAPWING_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lapwing"
-    described = [plan.to_dict() for plan in plans[:-1]]
-    versions = [torch.__version__, transformers.__version__, torch.get_num_threads(), platform.machine(), _code_hash()]
-    depends = [described, _files(plans), _digest(shop), shop.seed, versions]
-    return Path(root) / "warm_starts" / content_hash(depends)
-
-
-def _files(plans: Sequence[build.StagePlan]) -> list[str]:
-    """The content of files that a game's settings name; of folders, what can be told without reading them."""
-    found = []
-    for value in dict.fromkeys(v for plan in plans for v in plan.game.settings.values() if isinstance(v, str) and v):
-        path = Path(value)
-        if path.is_file():
-            found.append(hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest())
-        elif path.is_dir():
-            inside = sorted(path.rglob("*"))
-            found += [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in inside if file.is_file()]
-    return found
-
-
-def _digest(shop: build.Workshop) -> str:
-    """A hash of the first weights, the vocabulary and the chat template."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(shop.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().cpu().numpy().tobytes())
-    digest.update(content_hash([shop.tokenizer.get_vocab(), shop.tokenizer.chat_template]).encode())
-    return digest.hexdigest()
-
-
-def _code_hash() -> str:
-    files = sorted(Path(__file__).parents[1].rglob("*.py"))
-    return content_hash([path.read_text(encoding="utf-8") for path in files])
 
 
 def _finish(
@@ -212,7 +213,8 @@ def _finish(
     # A signal waits for the next safe point: raised at any moment, it can be lost inside an import.
     with Interruption() as interruption:
         watch({"event": "evaluation", "episodes": plans[-1].evaluation.settings["episodes"]})
-        _evaluate_run(folder, plans[-1], shop, interruption.check)
+        together = functools.partial(_check_together, shop.team, interruption)
+        _evaluate_run(folder, plans[-1], shop, interruption.check if shop.team is None else together)
     manifest = folder.read_manifest()
     rows = [row for row in folder.read_metrics() if row["stage"] == "main"]
     manifest["status"] = "finished"
@@ -222,14 +224,18 @@ def _finish(
         "total": manifest["seconds"].get("total", 0.0) + time.monotonic() - started,
     }
     folder.write_manifest(manifest)
-    write_report(folder.path)
+    _on_first(shop.team, lambda: str(write_report(folder.path)), "the report")
+    if shop.team is not None:
+        shop.team.leave()
     return _read_run(folder)
 
 
 def _evaluate_run(folder: RunFolder, plan: build.StagePlan, shop: build.Workshop, check: Callable[[], None]) -> None:
     """Measure the last weights, the first ones and the baselines on the test matches, and the last on each transfer."""
     settings = plan.evaluation.settings
-    before = build.make_workshop(plan, shop.seed, weights=folder.path / "checkpoints" / "0" / "model")
+    trusted = shop.origin is not None and shop.origin.trust_remote_code
+    first = folder.path / "checkpoints" / "0" / "model"
+    before = build.make_earlier_workshop(plan, shop, first, trust_remote_code=trusted)
 
     def policies(stage: build.StagePlan) -> dict[str, Policy]:
         agent = build.make_agent(stage, shop)
@@ -237,13 +243,47 @@ def _evaluate_run(folder: RunFolder, plan: build.StagePlan, shop: build.Workshop
 
     check()
     untrained: dict[str, Policy] = {"untrained": build.make_agent(plan, before)}
-    write_json(folder.evaluation, measure(plan, policies(plan) | untrained, episodes=settings["episodes"]))
+    result = measure(plan, policies(plan) | untrained, episodes=settings["episodes"], team=shop.team)
+    folder.write_evaluation(result)
     check()
     for entry in settings["transfer"]:
         other = build.with_game(plan, entry)
-        result = measure(other, policies(other), episodes=settings["episodes"], max_steps=entry.get("max_steps"))
-        write_json(folder.path / f"evaluation_{_label(entry)}.json", result)
+        steps = entry.get("max_steps")
+        result = measure(other, policies(other), episodes=settings["episodes"], max_steps=steps, team=shop.team)
+        folder.write_evaluation(result, _label(entry))
         check()
+
+
+def _check_together(team: Any, interruption: Any) -> None:
+    """A safe point at which all ranks end if any of them received a signal."""
+    interruption.signal_number = team.ranks.largest(interruption.signal_number, "whether to stop")
+    interruption.check()
+
+
+def _on_first(team: Any, call: Callable[[], Any], what: str) -> Any:
+    """Do what one process of a run must do for all of them."""
+    return call() if team is None else team.on_first(call, what)
+
+
+def _open(team: Any, path: Path) -> RunFolder:
+    return RunFolder(path) if team is None or team.ranks.rank == 0 else Onlooker(path)
+
+
+def _watcher(team: Any, watch: Watcher | None) -> Watcher:
+    return _ignore if watch is None or (team is not None and team.ranks.rank > 0) else watch
+
+
+def _size(team: Any) -> int:
+    return 1 if team is None else team.ranks.size
+
+
+def _is_begun(path: Path, recipe: build.Recipe, plans: Sequence[build.StagePlan]) -> bool:
+    """Whether a folder holds a run of this recipe."""
+    import tomli_w
+
+    folder = RunFolder(path)
+    found = folder.recipe.read_text("utf-8") if folder.recipe.is_file() and folder.manifest.is_file() else None
+    return found == tomli_w.dumps(build.resolved(recipe, plans))
 
 
 def _label(entry: Mapping[str, Any]) -> str:
@@ -285,6 +325,7 @@ def _manifest(recipe: build.Recipe, shop: build.Workshop, start_from: str | Path
         "threads": torch.get_num_threads(),
         "start_from": None if start_from is None else str(start_from),
         "resumed_at": [],
+        "ranks": [_size(shop.team)],
         "parameters": sum(p.numel() for p in shop.model.parameters()),
         "seconds": {},
         "warm_start_cached": False,

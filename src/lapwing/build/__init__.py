@@ -7,15 +7,20 @@ named, and its signature is the schema. Everything wrong is reported at once, be
 """
 
 from lapwing.build.checks import check_solvable, with_game
+from lapwing.build.collectors import Origin, is_cloned, played_here
 from lapwing.build.make import (
     Workshop,
     greedy,
     make_agent,
     make_baselines,
+    make_chat,
+    make_earlier_workshop,
     make_game,
+    make_generator,
     make_opponents,
     make_play,
     make_stage,
+    make_team,
     make_workshop,
 )
 from lapwing.build.planning import baselines, game_plan, plan, resolved
@@ -29,9 +34,11 @@ from lapwing.build.recipe import (
     with_overrides,
 )
 from lapwing.build.schema import Part, parameters_of
+from lapwing.build.served import forget_other_settings, is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan
 
 __all__ = [
+    "Origin",
     "Part",
     "Recipe",
     "StagePlan",
@@ -40,20 +47,29 @@ __all__ = [
     "baselines",
     "check_solvable",
     "checked_seed",
+    "forget_other_settings",
     "game_plan",
     "greedy",
+    "is_cloned",
+    "is_served",
     "make_agent",
     "make_baselines",
+    "make_chat",
+    "make_earlier_workshop",
     "make_game",
+    "make_generator",
     "make_opponents",
     "make_play",
     "make_stage",
+    "make_team",
     "make_workshop",
     "model_recipe",
     "parameters_of",
     "plan",
+    "played_here",
     "read_recipe",
     "recipe_names",
+    "refuse_served",
     "resolved",
     "with_game",
     "with_overrides",

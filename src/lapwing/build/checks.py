@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from lapwing.build.collectors import check_collector
 from lapwing.build.make import make_game, make_opponents
 from lapwing.build.pairs import tool_mismatches, unsafe_pairs
 from lapwing.build.schema import Checker, Part, constant, construct, lists, tensors_of
+from lapwing.build.served import SERVER, is_served
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import registry, rng
 from lapwing.core.batch import EpisodeBatch
@@ -33,13 +35,22 @@ _PROBE_VALUES: dict[str, Any] = {
 }
 
 
+def _check_model(checker: Checker, where: str, part: Part) -> None:
+    from lapwing.models.pretrained import check_attention, pretrained_model
+    from lapwing.models.tiny import check_sizes, tiny_model
+
+    if part.make is tiny_model:
+        construct(checker, where, check_sizes, part.settings)
+    if part.make is pretrained_model:
+        construct(checker, where, check_attention, {"attention": part.settings["attention"]})
+
+
 def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
     """Build what costs nothing, so that impossible values are found before any work starts."""
     before = len(checker.errors)
-    from lapwing.models.tiny import check_sizes, tiny_model
+    from lapwing.models.tiny import tiny_model
 
-    if stage.model.make is tiny_model:
-        construct(checker, f"{where}.model", check_sizes, stage.model.settings)
+    _check_model(checker, f"{where}.model", stage.model)
     game = construct(checker, f"{where}.game", stage.game.make, stage.game.settings)
     if game is not None:
         construct(checker, f"{where}.game", lambda: _probe_starts(game), {})
@@ -53,7 +64,12 @@ def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
     if game is not None and len(checker.errors) == before:
         _check_play(checker, where, stage, game)
     _check_annotators(checker, where, stage, game)
+    check_collector(checker, where, stage)
     _check_budgets(checker, where, stage.generation.settings)
+    _check_ranks(checker, where, stage)
+    if is_served(stage):
+        client = functools.partial(stage.generation.make, model=stage.model.name)
+        construct(checker, f"{where}.generation", client, stage.generation.settings)
     if stage.model.make is tiny_model and game is not None and len(checker.errors) == before:
         _check_reply_fits(checker, where, stage, game)
     for part in (stage.loss, *(part for part, _ in stage.regularisers)):
@@ -145,6 +161,17 @@ def _check_reply_fits(checker: Checker, where: str, stage: StagePlan, game: Game
         )
 
 
+def _check_ranks(checker: Checker, where: str, stage: StagePlan) -> None:
+    if stage.learner is None:
+        return
+    construct(checker, f"{where}.learner", stage.learner.make, stage.learner.settings)
+    if stage.learner.settings.get("strategy") == "fsdp" and stage.optimizer.settings.get("state") == "8bit":
+        checker.errors.append(
+            f"{where}.optimizer: moments in 8 bits share a scale in blocks that shards would cut, so that "
+            'learner.strategy = "fsdp" takes state = "float32"; each rank keeps its part of them only.'
+        )
+
+
 def _check_budgets(checker: Checker, where: str, budget: Mapping[str, Any]) -> None:
     if budget["max_tokens"] < 1:
         checker.errors.append(
@@ -153,7 +180,7 @@ def _check_budgets(checker: Checker, where: str, budget: Mapping[str, Any]) -> N
     if not budget["temperature"] > 0:
         checker.errors.append(f"{where}.generation: temperature is above 0, not {budget['temperature']}.")
     for name in ("row_tokens", "batch_tokens", "memo_bytes"):
-        if budget[name] < 1:
+        if budget.get(name, 1) < 1:
             checker.errors.append(f"{where}.generation: {name} is at least 1, not {budget[name]}.")
 
 
@@ -250,7 +277,10 @@ def _probe_policy(part: Part, game: Game, state: Any, player: int) -> None:
     settings = {**part.settings, **({"expert_share": 1.0} if part.settings.get("expert_share") else {})}
     view, legal = game.view(state, player), game.legal(state, player)
     ask = Ask(view=view, legal=legal, memory=None, key=0, game=game, state=state, player=player, steps_left=1)
-    part.make(**settings).act_many([ask])
+    policy = part.make(**settings)
+    # A plan costs nothing: no server is asked.
+    if part.name != SERVER:
+        policy.act_many([ask])
 
 
 def _probe_starts(game: Game) -> None:

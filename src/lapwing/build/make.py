@@ -3,12 +3,15 @@
 import copy
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lapwing.build.collectors import Origin, is_cloned, make_collector
 from lapwing.build.schema import Part, bind, constant, tensors_of
+from lapwing.build.served import is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import rng
 from lapwing.core.errors import LapwingError
@@ -18,11 +21,13 @@ from lapwing.core.types import Episode, Match
 
 @dataclass
 class Workshop:
-    """What all stages share: the model, its tokenizer, and what they were made from."""
+    """What all stages share: the model, its tokenizer, what they were made from, and the ranks that train it."""
 
     model: Any
     tokenizer: Any
     seed: int
+    team: Any = None
+    origin: Origin | None = None
 
 
 def make_game(part: Part) -> Game:
@@ -30,21 +35,29 @@ def make_game(part: Part) -> Game:
     return part.make(**part.settings)
 
 
-def make_workshop(stage: StagePlan, seed: int, *, weights: Path | None = None) -> Workshop:
+def make_workshop(
+    stage: StagePlan, seed: int, *, weights: Path | None = None, trust_remote_code: bool = False
+) -> Workshop:
     """Build the model and tokenizer of a run.
 
     Args:
       stage: whose game, renderer and parser say which words a tiny model needs.
       seed: of the run; the initial weights follow from it.
-      weights: a Hugging Face folder to load instead.
+      weights: a folder to load instead, of a whole model or of a PEFT adapter.
+      trust_remote_code: run code that comes with a pretrained model.
     """
     from lapwing.models import pretrained, tiny
     from lapwing.policies.escape import without_tags
 
-    if weights is not None:
-        return Workshop(*pretrained.load_folder(weights), seed)
+    if is_served(stage):
+        return Workshop(None, None, seed)
     if stage.model.make is not tiny.tiny_model:
-        return Workshop(*pretrained.pretrained_model(path=stage.model.name, **stage.model.settings), seed)
+        settings = {**stage.model.settings, "seed": seed, "trust_remote_code": trust_remote_code}
+        if weights is not None:
+            return Workshop(*pretrained.load_folder(weights, base=stage.model.name, **settings), seed)
+        return Workshop(*pretrained.pretrained_model(path=stage.model.name, **settings), seed)
+    if weights is not None:
+        return Workshop(*pretrained.load_folder(weights, dtype="float32", device="cpu"), seed)
     game = make_game(stage.game)
     renderer = stage.renderer.make(**stage.renderer.settings)
     parser = stage.parser.make(**stage.parser.settings)
@@ -59,6 +72,24 @@ def make_workshop(stage: StagePlan, seed: int, *, weights: Path | None = None) -
     return Workshop(tiny.tiny_model(len(tokenizer), seed=seed, **stage.model.settings), tokenizer, seed)
 
 
+def make_earlier_workshop(
+    stage: StagePlan, shop: Workshop, weights: Path, *, trust_remote_code: bool = False
+) -> Workshop:
+    """The same model with the weights of an earlier checkpoint; with LoRA both share the base.
+
+    Args:
+      stage: as for `make_workshop`.
+      shop: the model as it is now; it stays as it is.
+      weights: of the checkpoint.
+      trust_remote_code: as for `make_workshop`.
+    """
+    from lapwing.models import lora
+
+    if lora.has_adapter(shop.model):
+        return Workshop(lora.twin(shop.model, weights), shop.tokenizer, shop.seed)
+    return make_workshop(stage, shop.seed, weights=weights, trust_remote_code=trust_remote_code)
+
+
 def make_agent(stage: StagePlan, shop: Workshop, *, taught: bool = False) -> Any:
     """The language agent of a stage.
 
@@ -70,18 +101,62 @@ def make_agent(stage: StagePlan, shop: Workshop, *, taught: bool = False) -> Any
     from lapwing.policies.agent import Agent
 
     parser = stage.parser.make(**stage.parser.settings)
+    if is_served(stage):
+        from lapwing.policies.chat_agent import ChatAgent
+
+        return ChatAgent(
+            renderer=stage.renderer.make(**stage.renderer.settings),
+            context=stage.context.make(**stage.context.settings),
+            parser=parser,
+            client=stage.generation.make(model=stage.model.name, stop=parser.stop, **stage.generation.settings),
+        )
+    chat = make_chat(stage, shop)
     return Agent(
         renderer=stage.renderer.make(**stage.renderer.settings),
         context=stage.context.make(**stage.context.settings),
         parser=parser,
         tokenizer=shop.tokenizer,
-        generator=stage.generation.make(shop.model, shop.tokenizer, stop=parser.stop, **stage.generation.settings),
+        generator=make_generator(stage, shop, ends=chat.ends, stop=parser.stop),
         teacher=stage.teacher.make(**stage.teacher.settings) if taught and stage.teacher else None,
+        chat=chat,
     )
+
+
+def make_generator(stage: StagePlan, shop: Workshop, *, ends: frozenset[int], **changes: Any) -> Any:
+    """The generator of a stage.
+
+    Args:
+      stage: its settings.
+      shop: the model.
+      ends: the tokens that end a reply.
+      changes: what differs from the settings, and the stop strings.
+    """
+    # Not every generator is told which tokens end a reply.
+    asked = inspect.signature(stage.generation.make).parameters
+    given = {"ends": ends} if "ends" in asked else {}
+    return stage.generation.make(shop.model, shop.tokenizer, **{**stage.generation.settings, **given, **changes})
+
+
+def make_chat(stage: StagePlan, shop: Workshop) -> Any:
+    """How the model's chat template is used in a stage; the model's own settings know further tokens that end replies.
+
+    Args:
+      stage: its settings.
+      shop: the model.
+    """
+    from lapwing.models.chat_format import ChatFormat
+
+    ends = getattr(getattr(shop.model, "generation_config", None), "eos_token_id", None)
+    found = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    return ChatFormat(shop.tokenizer, thinking=stage.policy.get("thinking"), ends=found)
 
 
 def greedy(agent: Any) -> Any:
     """The same agent with greedy decoding; both share what their generator remembers."""
+    from lapwing.policies.chat_agent import ChatAgent
+
+    if isinstance(agent, ChatAgent):
+        return agent.greedily()
     other = copy.copy(agent)
     other.generator = agent.generator.greedily()
     return other
@@ -94,10 +169,9 @@ def make_opponents(stage: StagePlan) -> dict[int, Policy]:
 
 def make_stage(stage: StagePlan, shop: Workshop) -> Any:
     """Everything that the loop needs for one stage."""
-    from lapwing.policies.agent import InvalidRule
-    from lapwing.rollout.collector import LocalCollector
     from lapwing.training.stages import Stage, no_credit
 
+    refuse_served(stage)
     agent = make_agent(stage, shop, taught=True)
     game = make_game(stage.game)
     from lapwing.games.game import for_split
@@ -106,19 +180,16 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         for_split(game, "train"), seed=rng.fold(0, stage.name, shop.seed), **stage.sampler.settings
     )
     sampler, situation = _with_situation(stage, agent, game, sampler)
+    collector = make_collector(stage, shop, agent, local_collector(stage, agent))
     return Stage(
         name=stage.name,
         iterations=stage.settings.iterations,
         checkpoint_every=stage.settings.checkpoint_every,
         evaluate_every=stage.evaluation.settings["every"],
         seed=rng.fold(0, stage.name, shop.seed),
-        sampler=sampler,
-        collector=LocalCollector(
-            agent,
-            opponents=make_opponents(stage),
-            invalid=InvalidRule(**invalid_settings(stage.policy)),
-            deadline_seconds=stage.settings.deadline_seconds,
-        ),
+        # Which dialogues a file's collector takes is its own affair.
+        sampler=collector if is_cloned(stage) else sampler,
+        collector=collector,
         policy=agent,
         credit=no_credit if stage.credit is None else bind(stage.credit),
         credit_level="step" if stage.credit is None else constant(stage.credit, "LEVEL", "step"),
@@ -130,6 +201,24 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         aggregation=bind(stage.aggregation),
         make_learner=functools.partial(_make_learner, stage, shop),
         forget=agent.generator.forget,
+    )
+
+
+def local_collector(stage: StagePlan, agent: Any) -> Any:
+    """The collector that plays a stage in this process.
+
+    Args:
+      stage: its settings.
+      agent: who learns.
+    """
+    from lapwing.policies.agent import InvalidRule
+    from lapwing.rollout.collector import LocalCollector
+
+    return LocalCollector(
+        agent,
+        opponents=make_opponents(stage),
+        invalid=InvalidRule(**invalid_settings(stage.policy)),
+        deadline_seconds=stage.settings.deadline_seconds,
     )
 
 
@@ -177,7 +266,8 @@ def _make_learner(stage: StagePlan, shop: Workshop) -> Any:
     from lapwing.training.learner import AdamW, Learner, Regulariser, Schedule
 
     generation = stage.generation.settings
-    return Learner(
+    make = Learner if shop.team is None else shop.team.learner
+    return make(
         shop.model,
         loss=bind(stage.loss),
         loss_needs=[name for name in tensors_of(stage.loss) if name != "logprob"],
@@ -203,8 +293,34 @@ def _make_learner(stage: StagePlan, shop: Workshop) -> Any:
     )
 
 
-def make_play(stage: StagePlan) -> Callable[[Policy, list[Match]], list[Episode]]:
-    """Plays matches for evaluation: the rule for invalid replies as in training, but without their penalty."""
+def make_team(stage: StagePlan, command: str, *, resumed: bool = False) -> Any:
+    """Meet the other processes that train a stage; None where it is trained by one.
+
+    Args:
+      stage: the main one.
+      command: what follows `lapwing` on the command line, to say how to start it.
+      resumed: the run goes on, perhaps with another number of processes.
+
+    Raises:
+      UserError: other processes were started than the recipe asks for.
+    """
+    if stage.learner is None:
+        # Without torch, which costs seconds: nothing was started in most cases.
+        if "RANK" in os.environ:
+            from lapwing.distributed.ranks import check_ranks
+
+            check_ranks(None, command)
+        return None
+    return stage.learner.make(**stage.learner.settings).start(command, resumed=resumed)
+
+
+def make_play(stage: StagePlan, team: Any = None) -> Callable[[Policy, list[Match]], list[Episode]]:
+    """Plays matches for evaluation: the rule for invalid replies as in training, but without their penalty.
+
+    Args:
+      stage: its settings.
+      team: the processes that play the matches together; None for this one alone.
+    """
     from lapwing.policies.agent import InvalidRule
     from lapwing.rollout.collector import LocalCollector
 
@@ -212,7 +328,8 @@ def make_play(stage: StagePlan) -> Callable[[Policy, list[Match]], list[Episode]
     opponents = make_opponents(stage)
 
     def play(policy: Policy, matches: list[Match]) -> list[Episode]:
-        return LocalCollector(policy, opponents=opponents, invalid=invalid).play(matches)
+        local = LocalCollector(policy, opponents=opponents, invalid=invalid)
+        return (local if team is None else team.collector(local)).play(matches)
 
     return play
 

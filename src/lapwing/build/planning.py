@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.build.checks import check_values
+from lapwing.build.collectors import collectors, demonstrates
 from lapwing.build.recipe import SECTIONS, SHARED, STAGE_KEYS, Recipe, merged, with_overrides
 from lapwing.build.schema import Checker, Part, construct
+from lapwing.build.served import generators, names_server, plan_opponent, plan_served_model
 from lapwing.build.stage_plan import PolicySettings, RegulariserSettings, StagePlan, StageSettings
 from lapwing.core import registry
 from lapwing.core.errors import UserError, nearest
@@ -80,6 +82,8 @@ def plan(recipe: Recipe, *, allow_code: tuple[str, ...] = ()) -> list[StagePlan]
         shared = {key: main[key] for key in SHARED if key in main}
         if stage is not main and isinstance(shared.get("policy"), Mapping):
             shared["policy"] = {key: value for key, value in shared["policy"].items() if key != "teacher"}
+            # What a file demonstrates belongs to the stage that clones it.
+            shared = {key: value for key, value in shared.items() if key != "collector" or not demonstrates(value)}
         plans.append(_plan_stage(checker, merged(shared, stage)))
     if checker.errors:
         errors = _without_repetitions(checker.errors, [stage["name"] for stage in recipe.stages[:-1]])
@@ -99,7 +103,6 @@ def _without_repetitions(errors: Sequence[str], earlier: Sequence[str]) -> list[
 
 def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
     from lapwing.evaluation.evaluate import EvaluationSettings
-    from lapwing.generation.transformers import Transformers
     from lapwing.training.learner import AdamW
 
     where = table["name"]
@@ -134,7 +137,7 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
         "settings": construct(checker, where, StageSettings, checker.settings(where, StageSettings, keys)),
         "game": checker.part(f"{where}.game", "game", table.get("game")),
         "opponents": {
-            int(seat): checker.chosen(f"{where}.opponents.{seat}", entry, baselines(), "scripted")
+            int(seat): plan_opponent(checker, f"{where}.opponents.{seat}", entry, baselines())
             for seat, entry in opponents.items()
             if seat.isdecimal()
         },
@@ -145,10 +148,8 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
         "teacher": None
         if parts["teacher"] is None
         else checker.chosen(f"{where}.policy.teacher", parts["teacher"], baselines(), "noisy_expert"),
-        "model": _plan_model(checker, f"{where}.model", table.get("model", {"name": "tiny"})),
-        "generation": checker.chosen(
-            f"{where}.generation", table.get("generation"), {"transformers": Transformers}, "transformers"
-        ),
+        "model": _plan_model(checker, f"{where}.model", table),
+        "generation": checker.chosen(f"{where}.generation", table.get("generation"), generators(), "transformers"),
         "sampler": checker.part(f"{where}.sampler", "sampler", _named(table, "sampler", "grouped")),
         **lists,
         "credit": checker.part(f"{where}.credit", "credit", table["credit"]) if "credit" in table else None,
@@ -160,12 +161,21 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
         "evaluation": checker.chosen(
             f"{where}.evaluation", table.get("evaluation"), {"settings": EvaluationSettings}, "settings"
         ),
+        "collector": checker.chosen(f"{where}.collector", table.get("collector"), collectors(), "local"),
+        "learner": _plan_learner(checker, f"{where}.learner", table.get("learner")),
     }
     if len(checker.errors) > before:
         return None
     found = StagePlan(**planned)
     check_values(checker, where, found)
     return found
+
+
+def _plan_learner(checker: Checker, where: str, table: Any) -> Part | None:
+    """How several processes train; None where the recipe says nothing of it."""
+    from lapwing.distributed.accelerate_learner import Accelerate
+
+    return None if table is None else checker.chosen(where, table, {"accelerate": Accelerate}, "accelerate")
 
 
 def _named(table: Mapping[str, Any], section: str, default: str) -> Any:
@@ -188,10 +198,13 @@ def _list(checker: Checker, where: str, value: Any) -> list[Mapping[str, Any]]:
     return []
 
 
-def _plan_model(checker: Checker, where: str, table: Any) -> Part | None:
+def _plan_model(checker: Checker, where: str, stage: Mapping[str, Any]) -> Part | None:
     from lapwing.models.pretrained import pretrained_model
     from lapwing.models.tiny import tiny_model
 
+    if names_server(stage.get("generation")):
+        return plan_served_model(checker, where, stage.get("model"))
+    table: Any = stage.get("model", {"name": "tiny"})
     table = {"name": table} if isinstance(table, str) else _table(checker, where, table)
     name = table.get("name", "tiny")
     if not isinstance(name, str):

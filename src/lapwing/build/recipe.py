@@ -14,7 +14,7 @@ from typing import Any
 from lapwing.core.errors import UserError, nearest
 
 # Sections that a stage takes from the main stage where it says nothing itself.
-SHARED = ("game", "opponents", "policy", "model", "generation")
+SHARED = ("game", "opponents", "policy", "model", "generation", "collector", "learner")
 
 
 SECTIONS = (
@@ -131,13 +131,19 @@ def with_overrides(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     return recipe
 
 
+# What tells a model that comes from no run how its replies are read.
+_REPLY_FORMAT = (
+    "Think step by step, then write the one move that you choose between <action> and </action>, and nothing after it."
+)
+
+
 def model_recipe(model: str, game: str) -> Recipe:
     """How a model that comes from no run plays a game: with instructions, thinking, and `<action>` tags."""
     stage = {
         "name": "main",
         "game": {"name": game},
         "policy": {
-            "renderer": {"name": "coordinates", "instructions": True},
+            "renderer": {"name": "coordinates", "instructions": True, "reply_format": _REPLY_FORMAT},
             "parser": {"name": "tags", "think": True},
         },
         "model": {"name": model},

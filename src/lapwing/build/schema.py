@@ -48,6 +48,7 @@ _INJECTED = {
     "model",
     "tokenizer",
     "stop",
+    "ends",
     "vocabulary",
     "generator",
     "ask_person",
@@ -55,6 +56,10 @@ _INJECTED = {
     "situation",
     "agent",
     "starts",
+    "trust_remote_code",
+    "chat",
+    "policy",
+    "positions",
 }
 
 
@@ -80,6 +85,8 @@ def lists(value: Any) -> Any:
         return [lists(item) for item in value]
     if isinstance(value, dict):
         return {key: lists(item) for key, item in value.items() if item is not None}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return lists({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     return value
 
 
@@ -109,6 +116,15 @@ def _schema(make: Callable[..., Any]) -> Any:
     return create_model("Settings", __config__=config, **typing.cast(Any, fields))
 
 
+@functools.lru_cache(maxsize=256)
+def _tables_of(make: Callable[..., Any]) -> dict[str, Any]:
+    """Settings that are tables of their own: those whose type is a dataclass, or that or None."""
+    hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
+    kinds = {name: typing.get_args(hints[name]) or (hints[name],) for name in parameters_of(make) if name in hints}
+    found = {name: [kind for kind in options if dataclasses.is_dataclass(kind)] for name, options in kinds.items()}
+    return {name: options[0] for name, options in found.items() if options}
+
+
 class Checker:
     """Collects everything that is wrong with a recipe."""
 
@@ -118,8 +134,16 @@ class Checker:
 
     def settings(self, where: str, make: Callable[..., Any], table: Mapping[str, Any]) -> dict[str, Any]:
         """All settings of a function or class, from those that a recipe states."""
+        table = dict(table)
+        before = len(self.errors)
+        for name, kind in _tables_of(make).items():
+            if isinstance(table.get(name), Mapping):
+                inner = self.settings(f"{where}.{name}", kind, table[name])
+                table[name] = construct(self, f"{where}.{name}", kind, inner) if len(self.errors) == before else None
+        if len(self.errors) > before:
+            return {}
         try:
-            checked = _schema(make)(**_tuples(dict(table)))
+            checked = _schema(make)(**_tuples(table))
         except ValidationError as error:
             for item in error.errors():
                 self.errors.append(f"{where}.{self._sentence(item, make)}")

@@ -30,6 +30,7 @@ class PolicySettings:
     format_penalty: float = 1.0
     default_action: str | None = None
     retries: int = 1
+    thinking: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class StagePlan:
     regularisers: list[tuple[Part, RegulariserSettings]]
     optimizer: Part
     evaluation: Part
+    collector: Part
+    learner: Part | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The stage as a table of a resolved recipe: training it again repeats the run."""
@@ -97,6 +100,7 @@ class StagePlan:
             },
             "model": table(self.model),
             "generation": table(self.generation),
+            "collector": table(self.collector),
             "sampler": table(self.sampler),
             "annotate": [table(part) for part in self.annotate],
             "shaping": [table(part) for part in self.shaping],
@@ -108,6 +112,7 @@ class StagePlan:
             "loss": table(self.loss),
             "regularisers": [table(part, **dataclasses.asdict(extra)) for part, extra in self.regularisers],
             "optimizer": table(self.optimizer),
+            **({"learner": table(self.learner)} if self.learner else {}),
             "evaluation": {k: v for k, v in table(self.evaluation).items() if k != "name"},
         }
         return {key: value for key, value in resolved.items() if value not in ({}, [])}

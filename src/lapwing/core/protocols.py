@@ -1,6 +1,7 @@
-"""The nine protocols that the rooms of Lapwing meet at."""
+"""The eleven protocols that the rooms of Lapwing meet at."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -124,6 +125,33 @@ class Collector(Protocol):
         ...
 
 
+@runtime_checkable
+class RemoteCollector(Collector, Protocol):
+    """A collector that plays elsewhere, with copies of the learner's model."""
+
+    @property
+    def ahead(self) -> int:
+        """How many iterations it plays while the learner updates, 0 or 1."""
+        ...
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Its counts by name, for the log."""
+        ...
+
+    def publish(self, version: int) -> None:
+        """The learner's weights changed in place to this version."""
+        ...
+
+    def begin(self, matches: Sequence[Match]) -> None:
+        """Play these with the weights of now; `collect` asks for them later, by the very same list."""
+        ...
+
+    def close(self) -> None:
+        """End everything that runs elsewhere; a later call begins anew."""
+        ...
+
+
 class Annotator(Protocol):
     """Adds columns to a batch."""
 
@@ -151,4 +179,57 @@ class Critic(Annotator, Protocol):
 
     def restore(self, tensors: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
+        ...
+
+
+class Ranks(Protocol):
+    """Several processes that hold the same batch and make one update together, each from its share of the pairs.
+
+    Every rank makes the same calls in the same order. What is summed has the same shape on each.
+    """
+
+    def share(self, count: int) -> slice | np.ndarray:
+        """Which of 0 … count − 1 this process scores; the shares of all ranks part them without overlap."""
+        ...
+
+    def sum_gradients(self, parameters: Sequence[Any]) -> None:
+        """Replace `grad` of each parameter by its sum over the ranks; None counts as zeros on a rank without pairs."""
+        ...
+
+    def sum(self, numbers: np.ndarray) -> np.ndarray:
+        """The sum over the ranks, float64, the same bits on each."""
+        ...
+
+
+class Coordinator(Protocol):
+    """How a session acts where several processes run it; every one makes the same calls in the same order."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the files of the run; exactly one does."""
+        ...
+
+    def agreed(self, answer: Any, what: str) -> Any:
+        """The answer of the process that writes, on every process; `what` is asked, for error messages."""
+        ...
+
+    def largest(self, number: int, what: str) -> int:
+        """The largest of the processes' numbers."""
+        ...
+
+    def save(
+        self,
+        target: Path,
+        *,
+        model: Any,
+        tokenizer: Any,
+        max_tokens: int,
+        tensors: dict[str, Any],
+        state: dict[str, Any],
+    ) -> None:
+        """Write a checkpoint; it is whole when this returns."""
+        ...
+
+    def load(self, checkpoint: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The tensors and the rest of the state of a checkpoint."""
         ...

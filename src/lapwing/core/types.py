@@ -179,6 +179,7 @@ class Decision:
       stop_reason: what ended the reply: "end", "stop" or "length".
       span: what each reply token belongs to, as the column `span` numbers it; None where the parser does not say.
       switch: the reply opens a new segment of a plan; None where the parser reads no plans.
+      num_tokens: how long the reply was where its tokens are not ours but a server's; None elsewhere.
     """
 
     action: Action | None
@@ -192,6 +193,7 @@ class Decision:
     stop_reason: str = "end"
     span: np.ndarray | None = None
     switch: bool | None = None
+    num_tokens: int | None = None
 
 
 @dataclass(slots=True)

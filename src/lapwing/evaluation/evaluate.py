@@ -9,7 +9,7 @@ import numpy as np
 
 from lapwing.core.errors import UserError
 from lapwing.core.protocols import Game, Policy
-from lapwing.core.types import Episode, Match
+from lapwing.core.types import Decision, Episode, Match
 from lapwing.games.game import for_split
 from lapwing.stats.summarise import summarise
 
@@ -71,7 +71,7 @@ def measure(episodes: list[Episode], score_part: str | None = None) -> dict[str,
     success = [episode.success for episode in episodes]
     steps = np.array([len(episode.steps) for episode in episodes], dtype=np.float64)
     valid = np.array([np.mean([s.decision.valid for s in e.steps]) for e in episodes])
-    tokens = np.array([np.mean([len(s.decision.token) for s in e.steps]) for e in episodes])
+    tokens = np.array([np.mean([_num_tokens(s.decision) for s in e.steps]) for e in episodes])
     returns = np.array([episode.domain_return for episode in episodes])
     score = None
     if score_part is not None:
@@ -85,6 +85,10 @@ def measure(episodes: list[Episode], score_part: str | None = None) -> dict[str,
         "tokens_per_step": summarise(tokens).to_dict(),
         "parts": _parts(episodes),
     }
+
+
+def _num_tokens(decision: Decision) -> int:
+    return len(decision.token) if decision.num_tokens is None else decision.num_tokens
 
 
 def _parts(episodes: list[Episode]) -> dict[str, Any]:

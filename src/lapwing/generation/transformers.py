@@ -1,7 +1,8 @@
 """Sampling from any causal language model of transformers, with exact log-probabilities and keyed noise."""
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,22 +11,33 @@ import torch
 from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.core.types import Completion, Prompt, Request
-from lapwing.models.scorer import next_token_logits
-from lapwing.models.tree import grow, parts
+from lapwing.generation._decoding import Counts, Decoder, Memory
+from lapwing.generation._drafts import Draft, Endings
+from lapwing.generation._memo import Distribution, Memo, distributions
+from lapwing.generation._sampling import sample
+from lapwing.generation._slots import unsupported
+from lapwing.models.head import Squash
 
-_STOPS_SIZE = 200_000
+# Up to this many entries, whole distributions are kept on the host.
+_SMALL_VOCABULARY = 4096
 
 
 class Transformers:
     """Samples token by token; every token's noise has its own key, so that batching cannot change a reply.
 
-    Next-token distributions are remembered for as long as the weights stay the same: equal contexts, and equal
-    beginnings of replies to them, are computed once. Distributions that are not remembered yet are computed
-    together as trees that share their prefixes (`cache = false`), or, for long replies, one token at a time on a
-    key–value cache (`cache = true`). Both give the same distributions up to rounding.
+    A token is drawn from softmax(logits / temperature), and its log-probability is that of this distribution, which is
+    the one that a learner scores with. There is no `top_k` and no `top_p`: with them the sampler would play another
+    policy than the one that is trained, and the gap between their log-probabilities would be no rounding error.
+
+    What is computed once, for as long as the weights stay the same: equal contexts, and equal beginnings of replies to
+    them. Without the cache (`cache = false`) contexts are laid into trees that share their prefixes; on a key–value
+    cache (`cache = true`), for long replies, one token is computed at a time. Both give the same distributions up to
+    rounding. With a large vocabulary, or off the CPU, tokens are drawn on the device, the cache has preallocated slots
+    that finished replies give to waiting ones, and the keys and values of contexts are kept for the contexts that
+    extend them: the next turn of a conversation computes only what is new.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the signature is the schema of a recipe's section)
         self,
         model: torch.nn.Module,
         tokenizer: Any,
@@ -38,6 +50,10 @@ class Transformers:
         row_tokens: int = 160,
         batch_tokens: int = 16384,
         memo_bytes: int = 256 * 2**20,
+        ends: frozenset[int] | None = None,
+        on_device: bool | None = None,
+        cache_bytes: int | None = None,
+        prefix_bytes: int | None = None,
     ) -> None:
         """Make the generator.
 
@@ -49,15 +65,25 @@ class Transformers:
           stop: a reply ends with the first of these strings; it is kept in the reply.
           cache: decode on a key–value cache.
           row_tokens, batch_tokens: sizes of packed rows and of one forward pass, in tokens.
-          memo_bytes: forget all remembered distributions when they would take more.
+          memo_bytes: forget all that is remembered of contexts without the cache when it would take more.
+          ends: ids of all tokens that end a reply; None is the tokenizer's end token.
+          on_device: draw on the model's device, on a cache of slots; None does so where the vocabulary has more than
+            4,096 entries or the model is not on the CPU.
+          cache_bytes, prefix_bytes: keys and values of one batch, and those that are kept between calls (0 keeps
+            none), where tokens are drawn on the device; None takes 60 % and 20 % of the free memory of a CUDA device,
+            and 2 GiB and 1 GiB elsewhere; given, they make the layout of batches, and so the last bits, repeat.
 
         Raises:
-          UserError: the reply budget is below 1 or the temperature is not positive.
+          UserError: the reply budget is below 1, the temperature is not positive, a size is negative, or drawing on
+            the device is wanted of a model that cannot be decoded on slots.
         """
         if max_tokens < 1:
             raise UserError(f"A reply needs a budget of at least 1 token, not {max_tokens}; set generation.max_tokens.")
         if not temperature > 0:
             raise UserError(f"generation.temperature is above 0, not {temperature}; for greedy decoding set greedy.")
+        for name, size in (("cache_bytes", cache_bytes), ("prefix_bytes", prefix_bytes)):
+            if size is not None and size < 0:
+                raise UserError(f"generation.{name} is a number of bytes, at least 0, not {size}.")
         self.model = model
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
@@ -68,10 +94,24 @@ class Transformers:
         self.row_tokens = row_tokens
         self.batch_tokens = batch_tokens
         self.memo_bytes = memo_bytes
-        self._end: int | None = tokenizer.eos_token_id
-        self._stops: dict[bytes, bool] = {}
-        self._memo: dict[bytes, _Distribution] = {}
-        self.tokens_computed = 0
+        self.on_device = _on_device(model, on_device)
+        # What follows is shared by the copies of a generator: it depends on the model alone.
+        self.counts = Counts()
+        self._endings = Endings(tokenizer, _ends(tokenizer, ends), stop)
+        self._memory = Memory(batch_tokens, cache_bytes, prefix_bytes)
+        self._memo = Memo(
+            model,
+            temperature=None if self.on_device else temperature,
+            entry_bytes=_entry_bytes(model, self.on_device),
+            most_bytes=memo_bytes,
+            row_tokens=row_tokens,
+            batch_tokens=batch_tokens,
+        )
+
+    @property
+    def tokens_computed(self) -> int:
+        """Tokens that went through the model so far."""
+        return self.counts.computed
 
     def greedily(self) -> "Transformers":
         """The same generator with greedy decoding; the two share what they remember."""
@@ -82,17 +122,30 @@ class Transformers:
     def forget(self) -> None:
         """Empty the memo: the weights changed, or a checkpoint wants the same bits after a resume."""
         self._memo.clear()
+        self._memory.prefixes.clear()
+
+    def release(self) -> None:
+        """Give back the memory of contexts that no conversation will extend: play is over, the update wants it."""
+        self._memory.prefixes.clear()
 
     def prefetch(self, prompts: Sequence[Prompt]) -> None:
-        """Compute the first-token distributions of these prompts together."""
-        if not self._decodes_on_cache:
+        """Compute the first-token distributions of these prompts together, where that is cheap."""
+        if not self._decodes_on_cache and not self.on_device:
             self._remember({prompt.key: prompt.token for prompt in prompts})
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Sample one reply for each request, in order."""
-        if self._decodes_on_cache:
-            return self._generate_on_cache(requests)
-        return self._generate_on_trees(requests)
+        if not requests:
+            return []
+        drafts = [Draft(request) for request in requests]
+        with _evaluating(self.model):
+            if not self._decodes_on_cache:
+                self._generate_on_trees(drafts)
+            elif self.on_device:
+                self._decoder().run(drafts)
+            else:
+                self._generate_on_cache(drafts)
+        return [draft.completion() for draft in drafts]
 
     def draw_first(
         self, prompts: Sequence[Prompt], index: np.ndarray, keys: np.ndarray
@@ -107,14 +160,18 @@ class Transformers:
         Returns:
           Token ids int32 [M] and their log-probabilities float64 [M].
         """
-        self._remember({prompt.key: prompt.token for prompt in prompts})
-        distributions = [self._memo[prompt.key] for prompt in prompts]
-        noise = rng.uniform(rng.fold_many(keys, 0))
+        with _evaluating(self.model):
+            self._remember({prompt.key: prompt.token for prompt in prompts})
+            values = [self._memo[prompt.key] for prompt in prompts]
+            noise = rng.uniform(rng.fold_many(keys, 0))
+            if self.on_device:
+                token, logprob = self._sample(values, index, noise)
+                return token.astype(np.int32), logprob
         token = np.empty(len(index), dtype=np.int32)
         logprob = np.empty(len(index))
         order = np.argsort(index, kind="stable")
         bounds = np.searchsorted(index[order], np.arange(len(prompts) + 1))
-        for distribution, low, high in zip(distributions, bounds[:-1], bounds[1:], strict=True):
+        for distribution, low, high in zip(values, bounds[:-1], bounds[1:], strict=True):
             at = order[low:high]
             token[at] = distribution.best if self.greedy else distribution.draw_many(noise[at])
             logprob[at] = distribution.logprob[token[at]]
@@ -122,46 +179,52 @@ class Transformers:
 
     def stop_reason(self, reply: Sequence[int]) -> str:
         """What ended a reply of these tokens: "end", "stop" or "length"."""
-        if reply and reply[-1] == self._end:
-            return "end"
-        return "stop" if self.stop and self._stopped(reply) else "length"
+        return self._endings.reason(reply) or "length"
 
     @property
     def _decodes_on_cache(self) -> bool:
         return self.cache and self.max_tokens > 1
 
-    def _generate_on_trees(self, requests: Sequence[Request]) -> list[Completion]:
-        drafts = [_Draft(request) for request in requests]
+    def _decoder(self) -> Decoder:
+        return Decoder(
+            self.model,
+            self._head,
+            self._endings,
+            self._memory,
+            self.counts,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            greedy=self.greedy,
+        )
+
+    def _generate_on_trees(self, drafts: list[Draft]) -> None:
         live = drafts
         for index in range(self.max_tokens):
-            if index == 0:
-                self._remember({draft.key: draft.request.prompt.token for draft in live})
+            keys = [draft.key for draft in live]
+            self._remember({key: draft.prefix() for key, draft in zip(keys, live, strict=True)})
+            if self.on_device:
+                self._extend_on_device(live, keys, index)
             else:
-                self._remember({draft.key: draft.prefix() for draft in live})
-            distributions = [self._memo[draft.key] for draft in live]
-            self._extend(live, distributions, index)
+                self._extend(live, [self._memo[key] for key in keys], index)
             live = [draft for draft in live if not draft.stop_reason]
             if not live:
-                break
-        return [draft.completion() for draft in drafts]
+                return
 
-    def _generate_on_cache(self, requests: Sequence[Request]) -> list[Completion]:
-        drafts = [_Draft(request) for request in requests]
-        longest = max((len(draft.request.prompt.token) for draft in drafts), default=0) + self.max_tokens
-        per_batch = max(1, self.batch_tokens // max(longest, 1))
+    def _generate_on_cache(self, drafts: list[Draft]) -> None:
+        longest = max(draft.length for draft in drafts) + self.max_tokens
+        per_batch = max(1, self.batch_tokens // longest)
         # Contexts of like length together: less padding, and a layout that does not depend on arrival.
-        order = sorted(drafts, key=lambda d: (len(d.request.prompt.token), d.key, d.request.key))
+        order = sorted(drafts, key=lambda d: (d.length, d.request.prompt.key, d.request.key))
         for start in range(0, len(order), per_batch):
             self._decode(order[start : start + per_batch])
-        return [draft.completion() for draft in drafts]
 
     @torch.no_grad()
-    def _decode(self, live: list["_Draft"]) -> None:
+    def _decode(self, live: list[Draft]) -> None:
         device = next(self.model.parameters()).device
         unique: dict[bytes, int] = {}
         for draft in live:
-            unique.setdefault(draft.key, len(unique))
-        contexts = {draft.key: draft.request.prompt.token for draft in live}
+            unique.setdefault(draft.request.prompt.key, len(unique))
+        contexts = {draft.request.prompt.key: draft.request.prompt.token for draft in live}
         width = max(len(token) for token in contexts.values())
         ids = np.zeros((len(unique), width), dtype=np.int64)
         keep = np.zeros((len(unique), width), dtype=np.int64)
@@ -178,12 +241,12 @@ class Transformers:
             use_cache=True,
             logits_to_keep=1,
         )
-        self.tokens_computed += int(keep.sum())
+        self._count(int(keep.sum()))
         past = output.past_key_values
-        rows = torch.tensor([unique[draft.key] for draft in live], device=device)
+        rows = torch.tensor([unique[draft.request.prompt.key] for draft in live], device=device)
         logits, position = output.logits[:, -1], position[:, -1:]
-        distributions = [_Distribution(row) for row in self._logprobs(logits)]
-        self._extend(live, [distributions[row] for row in rows.tolist()], 0)
+        first = distributions(logits, self.temperature)
+        self._extend(live, [first[row] for row in rows.tolist()], 0)
         for index in range(1, self.max_tokens):
             going = [i for i, draft in enumerate(live) if not draft.stop_reason]
             if not going:
@@ -201,97 +264,79 @@ class Transformers:
                 past_key_values=past,
                 use_cache=True,
             )
-            self.tokens_computed += len(live)
-            self._extend(live, [_Distribution(row) for row in self._logprobs(output.logits[:, -1])], index)
+            self._count(len(live))
+            self._extend(live, distributions(output.logits[:, -1], self.temperature), index)
 
-    def _extend(self, live: list["_Draft"], distributions: list["_Distribution"], index: int) -> None:
+    def _extend(self, live: list[Draft], given: list[Distribution], index: int) -> None:
         noise = rng.uniform(rng.fold_many(np.array([d.request.key for d in live], dtype=np.uint64), index))
-        for draft, distribution, u in zip(live, distributions, noise.tolist(), strict=True):
+        for draft, distribution, u in zip(live, given, noise.tolist(), strict=True):
             token = distribution.best if self.greedy else distribution.draw(u)
-            draft.append(token, float(distribution.logprob[token]))
-            if token == self._end:
-                draft.stop_reason = "end"
-            elif self.stop and self._stopped(draft.token):
-                draft.stop_reason = "stop"
-            elif index + 1 == self.max_tokens:
-                draft.stop_reason = "length"
+            draft.append(token, float(distribution.logprob[token]), self._endings, self.max_tokens)
 
-    def _stopped(self, token: Sequence[int]) -> bool:
-        reply = np.array(token, dtype=np.int32).tobytes()
-        found = self._stops.get(reply)
-        if found is None:
-            if len(self._stops) > _STOPS_SIZE:
-                self._stops.clear()
-            text = self.tokenizer.decode(token)
-            found = self._stops[reply] = any(stop in text for stop in self.stop)
-        return found
+    def _extend_on_device(self, live: list[Draft], keys: list[bytes], index: int) -> None:
+        rows = {key: row for row, key in enumerate(dict.fromkeys(keys))}
+        noise = rng.uniform(rng.fold_many(np.array([d.request.key for d in live], dtype=np.uint64), index))
+        token, logprob = self._sample([self._memo[key] for key in rows], np.array([rows[key] for key in keys]), noise)
+        for draft, one, number in zip(live, token.tolist(), logprob.tolist(), strict=True):
+            draft.append(one, number, self._endings, self.max_tokens)
+
+    def _sample(self, hidden: list[torch.Tensor], row: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            return sample(
+                self._head,
+                torch.stack(hidden),
+                row,
+                noise,
+                vocabulary=self.model.config.get_text_config().vocab_size,  # pyright: ignore
+                temperature=self.temperature,
+                greedy=self.greedy,
+            )
+
+    def _head(self, hidden: torch.Tensor) -> torch.Tensor:
+        model: Any = self.model
+        return Squash.of(model.config)(model.get_output_embeddings()(hidden))
 
     def _remember(self, wanted: dict[bytes, np.ndarray]) -> None:
-        missing = [(key, token) for key, token in wanted.items() if key not in self._memo]
-        if not missing:
-            return
-        distribution_bytes = 16 * self.model.config.vocab_size  # pyright: ignore
-        if (len(self._memo) + len(missing)) * distribution_bytes > self.memo_bytes:
-            self._memo.clear()
-            missing = list(wanted.items())
-        tree = grow([token for _, token in missing], row_tokens=self.row_tokens)
-        self.tokens_computed += tree.num_tokens
-        for part in parts(tree, tree.last, batch_tokens=self.batch_tokens):
-            with torch.no_grad():
-                logits = next_token_logits(self.model, part.tree, part.nodes)
-            rows = self._logprobs(logits)
-            for i, at in zip(part.chosen.tolist(), part.inverse.tolist(), strict=True):
-                self._memo[missing[i][0]] = _Distribution(rows[at])
+        self._memo.remember(wanted, self._count)
 
-    def _logprobs(self, logits: torch.Tensor) -> np.ndarray:
-        return torch.log_softmax(logits.double() / self.temperature, dim=-1).cpu().numpy()
+    def _count(self, tokens: int) -> None:
+        self.counts.computed += tokens
 
 
-class _Distribution:
-    """One next-token distribution: log-probabilities, and the running sum that draws from it."""
-
-    __slots__ = ("_cumulative", "best", "logprob")
-
-    def __init__(self, logprob: np.ndarray) -> None:
-        self.logprob = logprob
-        self._cumulative: np.ndarray | None = None
-        self.best = int(logprob.argmax())
-
-    def draw(self, u: float) -> int:
-        """The token at height u of the running sum; u in [0, 1)."""
-        heights = self._heights()
-        return min(int(heights.searchsorted(u * heights[-1], side="right")), len(heights) - 1)
-
-    def draw_many(self, u: np.ndarray) -> np.ndarray:
-        """The tokens at many heights."""
-        heights = self._heights()
-        return np.minimum(heights.searchsorted(u * heights[-1], side="right"), len(heights) - 1)
-
-    def _heights(self) -> np.ndarray:
-        if self._cumulative is None:
-            self._cumulative = np.cumsum(np.exp(self.logprob))
-        return self._cumulative
+def _on_device(model: Any, wanted: bool | None) -> bool:
+    """Whether tokens are drawn on the device."""
+    why_not = unsupported(model.config)
+    if wanted and why_not:
+        raise UserError(
+            "generation.on_device needs a model that attends to tokens with 'sdpa' or 'eager', but this one "
+            f"{why_not}; leave on_device out."
+        )
+    if wanted is not None or why_not:
+        return bool(wanted)
+    large = model.config.get_text_config().vocab_size > _SMALL_VOCABULARY
+    return large or next(model.parameters()).device.type != "cpu"
 
 
-class _Draft:
-    """A reply in the making."""
+def _entry_bytes(model: Any, on_device: bool) -> int:
+    """Bytes of what is remembered of one context: a hidden state, or log-probabilities and their running sum."""
+    text = model.config.get_text_config()
+    return text.hidden_size * next(model.parameters()).dtype.itemsize if on_device else 16 * text.vocab_size
 
-    __slots__ = ("key", "logprob", "request", "stop_reason", "token")
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.key = request.prompt.key
-        self.token: list[int] = []
-        self.logprob: list[float] = []
-        self.stop_reason = ""
+def _ends(tokenizer: Any, ends: frozenset[int] | None) -> frozenset[int]:
+    if ends is not None:
+        return ends
+    return frozenset(() if tokenizer.eos_token_id is None else {tokenizer.eos_token_id})
 
-    def append(self, token: int, logprob: float) -> None:
-        self.token.append(token)
-        self.logprob.append(logprob)
-        self.key += token.to_bytes(4, "little")
 
-    def prefix(self) -> np.ndarray:
-        return np.concatenate([self.request.prompt.token, np.array(self.token, dtype=np.int32)])
-
-    def completion(self) -> Completion:
-        return Completion(np.array(self.token, dtype=np.int32), np.array(self.logprob), self.stop_reason)
+@contextlib.contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout, and with a cache: gradient checkpointing in training mode would throw it away."""
+    training = [module for module in model.modules() if module.training] if model.training else []
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

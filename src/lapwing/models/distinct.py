@@ -7,6 +7,7 @@ import torch
 
 from lapwing.core import rng
 from lapwing.core.batch import EpisodeBatch
+from lapwing.core.protocols import Ranks
 from lapwing.core.ragged import lengths_to_splits, take_segments
 from lapwing.core.storage import bytes_key
 from lapwing.models.scorer import Scored, Scorer
@@ -15,7 +16,8 @@ from lapwing.models.scorer import Scored, Scorer
 class DistinctReplies:
     """The different context–reply pairs among some steps, and which tokens of the batch each stands for.
 
-    Pairs are told apart by a 64-bit hash of the context and of the reply.
+    Pairs are told apart by a 64-bit hash of the context and of the reply. Where several ranks are at work, each scores
+    its share of the pairs, in the order of their tokens, so that the pairs of a share begin alike.
 
     Attributes:
       contexts, replies: the different pairs, in no particular order.
@@ -23,12 +25,13 @@ class DistinctReplies:
         batch.
     """
 
-    def __init__(self, batch: EpisodeBatch, steps: np.ndarray) -> None:
+    def __init__(self, batch: EpisodeBatch, steps: np.ndarray, *, ranks: Ranks | None = None) -> None:
         """Find them.
 
         Args:
           batch: E episodes.
           steps: numbers of the steps.
+          ranks: the processes that share the pairs; None scores all of them here.
         """
         splits = batch.token_splits
         index, _ = take_segments(splits, steps)
@@ -45,13 +48,15 @@ class DistinctReplies:
         order = np.argsort(distinct, kind="stable")
         self.index = index[order]
         self._splits = lengths_to_splits(np.bincount(distinct, minlength=int(starts[-1])))
+        self._ranks = ranks
+        self._share = None if ranks is None else _Share(self.contexts, self.replies, ranks)
 
     def to_all(self, values: np.ndarray) -> np.ndarray:
         """Give every token, in the order of `index`, the value of the distinct token that it equals."""
         return np.repeat(values, np.diff(self._splits))
 
     def scored(self, scorer: Scorer, *, entropy: bool = False) -> Iterator[Scored]:
-        """Score every pair once and give the result to every token, one forward pass after the other.
+        """Score every pair (of this rank's share) once and give the result to every token, one forward pass at a time.
 
         Args:
           scorer: of the model.
@@ -60,10 +65,43 @@ class DistinctReplies:
         Yields:
           `Scored`, whose `index` counts places in this object's `index`.
         """
-        for part in scorer.micro_batches(self.contexts, self.replies, entropy=entropy):
-            members, splits = take_segments(self._splits, part.index)
+        share = self._share
+        contexts, replies = (self.contexts, self.replies) if share is None else (share.contexts, share.replies)
+        for part in scorer.micro_batches(contexts, replies, entropy=entropy):
+            members, splits = take_segments(self._splits, part.index if share is None else share.token[part.index])
             at = torch.from_numpy(np.repeat(np.arange(len(part.index)), np.diff(splits))).to(part.logprob.device)
             yield Scored(members, part.logprob[at], None if part.entropy is None else part.entropy[at])
+
+    def score(self, scorer: Scorer, *, want: tuple[str, ...] = ("logprob",)) -> dict[str, np.ndarray]:
+        """Score every pair once without gradients; ranks exchange what they scored.
+
+        Args:
+          scorer: of the model.
+          want: "logprob" and "entropy".
+
+        Returns:
+          float64 by name, one number per token in the order of `index`.
+        """
+        share = self._share
+        if share is None or self._ranks is None:
+            found = scorer.score(self.contexts, self.replies, want=want)
+            return {name: self.to_all(values) for name, values in found.items()}
+        mine = scorer.score(share.contexts, share.replies, want=want)
+        columns = np.zeros((len(want), len(self._splits) - 1))
+        for row, name in enumerate(want):
+            columns[row, share.token] = mine[name]
+        return {name: self.to_all(column) for name, column in zip(want, self._ranks.sum(columns), strict=True)}
+
+
+class _Share:
+    """The pairs that this rank scores, and the numbers of their tokens among the distinct ones."""
+
+    def __init__(self, contexts: list[np.ndarray], replies: list[np.ndarray], ranks: Ranks) -> None:
+        order = sorted(range(len(contexts)), key=lambda i: (contexts[i].tolist(), replies[i].tolist()))
+        mine = np.array(order, dtype=np.int64)[ranks.share(len(order))]
+        self.contexts = [contexts[i] for i in mine]
+        self.replies = [replies[i] for i in mine]
+        self.token, _ = take_segments(lengths_to_splits(np.array([len(reply) for reply in replies])), mine)
 
 
 def _pair_keys(batch: EpisodeBatch, steps: np.ndarray) -> np.ndarray:

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import torch
 
+from lapwing.models.lora import LoraSettings, add_adapter
+
 _ATTENTION = "lapwing_footprint"
 _BYTES = {"float32": 4, "bfloat16": 2}
-_WEIGHTS_OF_LORA = 4  # adapters stay in float32
 
 
 @functools.cache
@@ -43,9 +44,7 @@ def skeleton(config: Any, *, dtype: str = "float32") -> Any:
 
     AttentionInterface.register(_ATTENTION, _counted_attention)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=getattr(torch, dtype), attn_implementation=_ATTENTION
-        )
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype), attn_implementation=_ATTENTION)
     model.tie_weights()
     return model.eval()
 
@@ -61,14 +60,14 @@ class _FusedAttention(torch.autograd.Function):
         return output
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: Any, *_: Any) -> Any:
         """Gradients of the right shapes."""
         query, key, value, _, _ = ctx.saved_tensors
         return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
 
 
 def _counted_attention(
-    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **_: Any
+    _module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, _mask: Any, **_: Any
 ) -> tuple[torch.Tensor, None]:
     groups = query.shape[1] // key.shape[1]
     if groups > 1:  # as transformers does where a mask is given
@@ -77,21 +76,24 @@ def _counted_attention(
     return output.transpose(1, 2).contiguous(), None
 
 
-def activation_bytes(model: Any, *, rows: int, row_tokens: int, checkpointing: bool = False) -> int:
-    """Bytes that a forward pass of the body keeps for its backward pass, mask included.
+def activation_bytes(
+    model: Any, *, rows: int, row_tokens: int, checkpointing: bool = False, head_bytes: int = 0
+) -> int:
+    """Bytes that a forward pass keeps for its backward pass, mask included.
 
     Args:
       model: a skeleton, or a real model, which then runs once on zeros.
       rows, row_tokens: of one forward pass.
       checkpointing: only the inputs of the layers are kept, and one layer at a time is computed again.
+      head_bytes: what the head has alive besides; its backward pass is over when the first layer is computed again.
     """
     kept = _kept_bytes(lambda: _forward(model, rows, row_tokens), model)
     if not checkpointing:
-        return kept
+        return kept + head_bytes
     parameter = next(model.parameters())
     layers = model.config.get_text_config().num_hidden_layers
     inputs = rows * row_tokens * model.config.get_text_config().hidden_size * parameter.element_size()
-    return kept // layers + inputs * layers
+    return inputs * layers + max(kept // layers, head_bytes)
 
 
 def _forward(model: Any, rows: int, row_tokens: int) -> Any:
@@ -108,14 +110,13 @@ def _forward(model: Any, rows: int, row_tokens: int) -> Any:
 
 
 def _kept_bytes(run: Callable[[], Any], model: Any) -> int:
-    own = {id(p.untyped_storage()) for p in model.parameters()}
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, int] = {}
     alive: list[torch.Tensor] = []  # a storage that is freed could lend its address to another
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in weights and id(storage) not in own:
+        if storage._cdata not in weights:
             kept[storage._cdata] = storage.nbytes()
             alive.append(tensor)
         return tensor
@@ -131,13 +132,6 @@ def cache_bytes_per_token(config: Any, *, dtype: str) -> int:
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return 2 * text.num_hidden_layers * heads * head * _BYTES[dtype]
-
-
-def lora_parameters(model: Any, rank: int) -> int:
-    """Parameters of adapters of a rank on every linear layer but the head: rank · (inputs + outputs) each."""
-    head = model.get_output_embeddings()
-    linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    return sum(rank * (layer.in_features + layer.out_features) for layer in linear)
 
 
 @dataclass(frozen=True)
@@ -185,7 +179,7 @@ def footprint(
     logit_bytes: int,
     cache_tokens: int,
     checkpointing: bool = False,
-    lora_rank: int = 0,
+    lora: LoraSettings | None = None,
     moment_bytes: int = 4,
 ) -> Footprint:
     """Foretell what training takes.
@@ -194,30 +188,34 @@ def footprint(
       config: of transformers.
       dtype: of the weights.
       row_tokens, batch_tokens: of the packed rows and of a forward pass of the update, in tokens.
-      logit_bytes: most bytes of logits that are alive at once.
+      logit_bytes: most bytes of logits, and of what is computed from them, that are alive at once.
       cache_tokens: tokens whose keys and values are kept while replies are generated.
       checkpointing: of gradients.
-      lora_rank: of the adapters; 0 trains all weights.
+      lora: the adapter that is trained; None trains all weights.
       moment_bytes: of one moment of one parameter.
     """
     model = skeleton(config, dtype=dtype)
-    total = sum(p.numel() for p in model.parameters())
-    adapters = lora_parameters(model, lora_rank) if lora_rank else 0
-    trainable = adapters or total
-    size = _BYTES[dtype]
-    masters = 0 if lora_rank or dtype == "float32" else 4 * total
+    if lora is not None:
+        add_adapter(model, lora, seed=0, base="", revision=None)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    trainable = sum(p.numel() for p in trained)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    exported = weights if lora is None else sum(p.numel() * p.element_size() for p in trained)
+    masters = 4 * sum(p.numel() for p in trained if p.element_size() < 4)
     moments = 2 * moment_bytes * trainable
     rows = max(1, batch_tokens // row_tokens)
-    logits = min(logit_bytes, 4 * rows * row_tokens * config.get_text_config().vocab_size)
-    exported = _WEIGHTS_OF_LORA * adapters if lora_rank else size * total
+    # A token's logits, log-probabilities, probabilities and gradient, in float32.
+    logits = min(logit_bytes, 16 * rows * row_tokens * config.get_text_config().vocab_size)
     return Footprint(
-        parameters=total + adapters,
+        parameters=sum(p.numel() for p in model.parameters()),
         trainable=trainable,
-        weights=size * total + _WEIGHTS_OF_LORA * adapters,
+        weights=weights,
         masters=masters,
         moments=moments,
         gradients=4 * trainable,
-        activations=activation_bytes(model, rows=rows, row_tokens=row_tokens, checkpointing=checkpointing) + logits,
+        activations=activation_bytes(
+            model, rows=rows, row_tokens=row_tokens, checkpointing=checkpointing, head_bytes=logits
+        ),
         cache=cache_tokens * cache_bytes_per_token(config, dtype=dtype),
         checkpoint=exported + masters + moments,
     )

@@ -1,12 +1,19 @@
 """Log-probabilities and entropies of replies under a torch language model."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from lapwing.models.tree import Tree, grow, parts
+from lapwing.core.errors import UserError
+from lapwing.models.head import Squash, score_tokens
+from lapwing.models.masks import attention_masks
+from lapwing.models.tree import Part, Tree, grow, parts
+
+LOGIT_BYTES = 2**30
 
 
 class Scored(NamedTuple):
@@ -20,16 +27,13 @@ class Scored(NamedTuple):
 def hidden_states(body: Any, tree: Tree, nodes: np.ndarray) -> torch.Tensor:
     """The last hidden states of a model's body at the chosen nodes of a tree, [len(nodes), width]."""
     parameter = next(body.parameters())
-    keep = torch.from_numpy(tree.keep).to(parameter.device)
-    mask = torch.zeros(keep.shape, dtype=parameter.dtype, device=keep.device)
-    mask.masked_fill_(~keep, torch.finfo(parameter.dtype).min)
     hidden = body(
-        input_ids=torch.from_numpy(tree.token).to(keep.device),
-        position_ids=torch.from_numpy(tree.position).to(keep.device),
-        attention_mask=mask,
+        input_ids=torch.from_numpy(tree.token).to(parameter.device),
+        position_ids=torch.from_numpy(tree.position).to(parameter.device),
+        attention_mask=attention_masks(body.config, tree, parameter),
         use_cache=False,
     ).last_hidden_state
-    return hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(nodes).to(keep.device)]
+    return hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(nodes).to(hidden.device)]
 
 
 def next_token_logits(model: torch.nn.Module, tree: Tree, nodes: np.ndarray) -> torch.Tensor:
@@ -39,29 +43,41 @@ def next_token_logits(model: torch.nn.Module, tree: Tree, nodes: np.ndarray) -> 
     """
     chosen = hidden_states(getattr(model, "base_model"), tree, nodes)  # noqa: B009
     logits = model.get_output_embeddings()(chosen)  # pyright: ignore[reportCallIssue]
-    return _after_head(model, logits)
+    return Squash.of(model.config)(logits)
 
 
-def _after_head(model: torch.nn.Module, logits: torch.Tensor) -> torch.Tensor:
-    """What some architectures do to the logits after the head: Granite and Cohere scale, Gemma caps."""
-    config: Any = model.config
-    if (divisor := getattr(config, "logits_scaling", None)) is not None:
-        logits = logits / divisor
-    if (scale := getattr(config, "logit_scale", None)) is not None:
-        logits = logits * scale
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-        logits = torch.tanh(logits / cap) * cap
-    return logits
+class Passes(Protocol):
+    """Forward passes of a model that is spread over several processes, which must all make equally many."""
+
+    def count(self, own: int) -> int:
+        """How many passes every process makes, if this one needs `own` of them."""
+        ...
+
+    def run(self, score: Callable[[], Any]) -> Any:
+        """Call a function while the model's weights are here."""
+        ...
 
 
 class Scorer:
     """Scores replies in micro-batches of packed trees.
 
     Contexts that share a beginning, and identical context–reply pairs, are computed once; this is exact.
+
+    Attributes:
+      cells, tokens: places and tokens of all forward passes so far; the rest of the places was padding.
+      out_of_memory: how often forward passes were made smaller because the device had no memory for them.
+      passes: how forward passes are made; None makes those that are needed. Where another process needs more of them,
+        a pass over one token follows, which yields a `Scored` without tokens.
     """
 
     def __init__(
-        self, model: torch.nn.Module, *, temperature: float = 1.0, row_tokens: int = 160, batch_tokens: int = 16384
+        self,
+        model: torch.nn.Module,
+        *,
+        temperature: float = 1.0,
+        row_tokens: int = 160,
+        batch_tokens: int = 16384,
+        logit_bytes: int = LOGIT_BYTES,
     ) -> None:
         """Make a scorer.
 
@@ -70,11 +86,18 @@ class Scorer:
           temperature: logits are divided by it, as they were when the replies were sampled.
           row_tokens: aim for the tokens of one packed row.
           batch_tokens: tokens, padding included, that one forward pass may hold.
+          logit_bytes: most bytes of logits, and of what is computed from them, that are alive at once.
         """
         self.model = model
         self.temperature = temperature
         self.row_tokens = row_tokens
         self.batch_tokens = batch_tokens
+        self.logit_bytes = logit_bytes
+        self.cells = 0
+        self.tokens = 0
+        self.out_of_memory = 0
+        self._newest: Tree | None = None
+        self.passes: Passes | None = None
 
     def micro_batches(
         self,
@@ -108,10 +131,11 @@ class Scorer:
                 rows.append(row)
                 members.append([])
             members[at].append(step)
-        if not rows:
-            return
-        tree = grow(rows, row_tokens=self.row_tokens)
-        yield from self._forward(tree, members, replies, ends, entropy)
+        if rows:
+            tree = grow(rows, row_tokens=self.row_tokens)
+            yield from self._forward(tree, members, replies, ends, entropy)
+        elif self.passes is not None:
+            yield from self._without_tokens(self.passes.count(0), entropy)
 
     def _forward(
         self,
@@ -130,17 +154,60 @@ class Scorer:
                 node.append(tree.node[row][len(tree.node[row]) - len(reply) :])
                 token.append(reply)
         index, node, token = np.concatenate(index), np.concatenate(node), np.concatenate(token).astype(np.int64)
-        for part in parts(tree, node, batch_tokens=self.batch_tokens):
-            logits = next_token_logits(self.model, part.tree, part.nodes).float() / self.temperature
-            logprobs = torch.log_softmax(logits, dim=-1)
-            at = torch.from_numpy(part.inverse).to(logits.device)
-            ids = torch.from_numpy(token[part.chosen]).to(logits.device)
-            node_entropy = -(logprobs.exp() * logprobs).sum(-1) if entropy else None
-            yield Scored(
-                index=index[part.chosen],
-                logprob=logprobs[at, ids],
-                entropy=None if node_entropy is None else node_entropy[at],
+        own, further = parts(tree, node, batch_tokens=self.batch_tokens), 0
+        if self.passes is not None:
+            needed = sum(1 for _ in parts(tree, node, batch_tokens=self.batch_tokens))
+            further = self.passes.count(needed) - needed
+        for part in own:
+            yield Scored(index[part.chosen], *self._pass(part, token[part.chosen], entropy))
+        yield from self._without_tokens(further, entropy)
+
+    def _without_tokens(self, count: int, entropy: bool) -> Iterator[Scored]:
+        nowhere = np.zeros(0, dtype=np.int64)
+        for _ in range(count):
+            tree = grow([np.zeros(1, dtype=np.int64)])
+            part = next(parts(tree, tree.last, batch_tokens=self.batch_tokens))
+            logprob, node_entropy = self._pass(part, np.zeros(1, dtype=np.int64), entropy)
+            yield Scored(nowhere, logprob[:0], None if node_entropy is None else node_entropy[:0])
+
+    def _pass(self, part: Part, token: np.ndarray, entropy: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        score = functools.partial(self._score, part, token, entropy)
+        return score() if self.passes is None else self.passes.run(score)
+
+    def _score(self, part: Part, token: np.ndarray, entropy: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Log-probabilities of tokens at the chosen nodes of a part, and entropies there."""
+        self._newest = part.tree
+        self.cells += part.tree.token.size
+        self.tokens += part.tree.num_tokens
+        hidden = hidden_states(getattr(self.model, "base_model"), part.tree, part.nodes)  # noqa: B009
+        return score_tokens(
+            self.model,
+            hidden,
+            part.inverse,
+            token,
+            temperature=self.temperature,
+            entropy=entropy,
+            logit_bytes=self.logit_bytes,
+        )
+
+    def shrink(self) -> None:
+        """Make forward passes half as large as the newest one, for which the device had no memory.
+
+        Raises:
+          UserError: it was one row already, or other processes count on as many passes as before.
+        """
+        rows, width = (1, self.row_tokens) if self._newest is None else self._newest.token.shape
+        self._newest = None
+        if rows == 1 or self.passes is not None:
+            raise UserError(
+                f"The device has no memory for a forward pass of {rows} row{'s' * (rows > 1)} of {width} tokens; lower "
+                "generation.batch_tokens or generation.row_tokens, train adapters (LoRA), turn gradient checkpointing "
+                "on, or choose a smaller model."
             )
+        self.batch_tokens = rows // 2 * width
+        self.out_of_memory += 1
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def score(
         self, contexts: Sequence[np.ndarray], replies: Sequence[np.ndarray], *, want: tuple[str, ...] = ("logprob",)
@@ -154,6 +221,14 @@ class Scorer:
         Returns:
           float64 arrays [K] by name.
         """
+        while True:
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return self._all(contexts, replies, want)
+            self.shrink()
+
+    def _all(
+        self, contexts: Sequence[np.ndarray], replies: Sequence[np.ndarray], want: tuple[str, ...]
+    ) -> dict[str, np.ndarray]:
         total = sum(len(reply) for reply in replies)
         result = {name: np.zeros(total) for name in want}
         with torch.no_grad():

@@ -10,12 +10,11 @@ from lapwing.core import rng
 from lapwing.core.errors import UserError, nearest
 from lapwing.core.protocols import Generator
 from lapwing.core.types import Action, Ask, Completion, Decision, Memory, Message, Prompt, Request, View
+from lapwing.models.chat_format import REPLY, ChatFormat
 from lapwing.policies.escape import SpecialTokens
 from lapwing.policies.parsers import Invalid
 
 _CACHE_SIZE = 200_000
-# Stands for a reply in a rendered dialogue. No text from outside holds a NUL once it is neutral.
-_REPLY = "\0reply\0"
 
 INVALID_RULES = ("default", "random_legal", "forfeit", "retry")
 
@@ -142,6 +141,7 @@ class Agent:
         tokenizer: Any,
         generator: Generator,
         teacher: Any = None,
+        chat: ChatFormat | None = None,
     ) -> None:
         """Make the agent.
 
@@ -149,11 +149,18 @@ class Agent:
           renderer, context, parser, generator: its parts.
           tokenizer: of transformers, with a chat template.
           teacher: a policy whose actions are composed into replies instead of generating them (cloning).
+          chat: how the tokenizer's template is used; None leaves it to the template.
+
+        Raises:
+          UserError: the template cannot be used, or not with a context that is only appended to.
         """
         self.renderer = renderer
         self.context = context
         self.parser = parser
         self.tokenizer = tokenizer
+        self.chat = ChatFormat(tokenizer) if chat is None else chat
+        if context.append_only:
+            self.chat.check_append_only()
         self.generator = generator
         self.teacher = teacher
         self.version = 0
@@ -215,46 +222,28 @@ class Agent:
     def _now(self, view: View) -> list[Message]:
         return self.renderer.messages(view)
 
-    def _chat(self, messages: list[Message], view: View) -> str:
-        shown = [Message(role=m["role"], content=self._harmless(m)) for m in messages]
-        # Descriptions may come from a server that nobody here wrote.
-        further = {} if self._tools is None else {"tools": self._special.neutral_in(self._tools(view))}
-        return self.tokenizer.apply_chat_template(shown, tokenize=False, add_generation_prompt=True, **further)
+    def _harmless(self, messages: Sequence[Message]) -> list[Message]:
+        return [Message(role=m["role"], content=self._harmless_content(m)) for m in messages]
 
-    def _harmless(self, message: Message) -> str:
+    def _harmless_content(self, message: Message) -> str:
         content = message["content"]
-        if message["role"] == "assistant" and content == _REPLY:
+        if message["role"] == "assistant" and content == REPLY:
             return content
         return self._special.neutral(content, is_own=message["role"] in ("system", "assistant"))
 
+    def _tools_at(self, view: View) -> Any:
+        # Descriptions may come from a server that nobody here wrote.
+        return None if self._tools is None else self._special.neutral_in(self._tools(view))
+
     def _encode(self, messages: list[Message], view: View) -> np.ndarray:
-        text = self._chat(messages, view)
-        ids = self.tokenizer.encode(text, add_special_tokens=False)
-        unknown = self.tokenizer.unk_token_id
-        if unknown is not None and unknown in ids:
-            # The model may have said the unknown token itself; what must not happen is that a word becomes it.
-            words = {word for word in text.split() if self.tokenizer.unk_token not in word}
-            # A word of several tokens is known, though it is none itself.
-            missing = sorted(w for w in words if unknown in self.tokenizer.encode(w, add_special_tokens=False))
-            if missing:
-                raise UserError(
-                    f"The model's vocabulary lacks the words {', '.join(missing)}; "
-                    "it was made for another game, size or renderer."
-                )
-        return np.array(ids, dtype=np.int32)
+        return self.chat.encode(self._harmless(messages), self._tools_at(view))
 
     def _added(self, view: View, memory: _AgentMemory) -> np.ndarray:
-        """The tokens between the end of the last reply and the next one, read off the chat template."""
+        """The tokens between the end of the last reply and the next one."""
         past = list(memory.kept)
-        past[-1] = (past[-1][0], _REPLY)
+        past[-1] = (past[-1][0], REPLY)
         messages = self.context.messages(self._now(view), tuple(past))
-        text = self._chat(messages, view)
-        added = self.tokenizer.encode(text.rpartition(_REPLY)[2], add_special_tokens=False)
-        end = self.tokenizer.eos_token_id
-        # A reply that sampled its own end token must not be ended twice.
-        if added and added[0] == end and len(memory.token) and memory.token[-1] == end:
-            added = added[1:]
-        return np.array(added, dtype=np.int32)
+        return self.chat.added(self._harmless(messages), int(memory.token[-1]), self._tools_at(view))
 
     def _taught(self, ask: Ask, action: Action) -> str:
         """The teacher's action as the reply that the model should give."""
@@ -267,12 +256,9 @@ class Agent:
     def _completion(self, text: str) -> Completion:
         token = self._composed.get(text)
         if token is None:
-            ids = self.tokenizer.encode(text, add_special_tokens=False)
-            if not text.endswith(self.parser.stop):
-                # Nothing but the end token ends such a reply when it is sampled.
-                ids = [*ids, self.tokenizer.eos_token_id]
-            token = np.array(ids[: self.generator.max_tokens], dtype=np.int32)
-            self._composed[text] = token
+            # Where no stop string ends a reply when it is sampled, nothing but the end of the turn does.
+            whole = self.chat.reply(text, is_ended=not text.endswith(self.parser.stop))
+            token = self._composed[text] = whole[: self.generator.max_tokens]
         return Completion(token, np.zeros(len(token)), "end")
 
     def _decide(self, ask: Ask, prompt: Prompt, completion: Completion) -> tuple[Decision, Memory]:
@@ -307,8 +293,7 @@ class Agent:
             if len(self._texts) > _CACHE_SIZE:
                 self._texts.clear()
             # Only the end token is no part of the text: any other special token makes a reply what it is, invalid.
-            ends = len(token) and token[-1] == self.tokenizer.eos_token_id
-            text = self._texts[key] = self.tokenizer.decode(token[:-1] if ends else token)
+            text = self._texts[key] = self.chat.read(token)
         return text
 
     def _span(self, token: np.ndarray, text: str) -> np.ndarray:
@@ -322,8 +307,7 @@ class Agent:
         if found is None:
             if len(self._spans) > _CACHE_SIZE:
                 self._spans.clear()
-            ends = [len(self.tokenizer.decode(token[:n])) for n in range(len(token) + 1)]
-            found = self._spans[key] = _marked(ends, self._marker.sections(text))
+            found = self._spans[key] = _marked(self.chat.boundaries(token), self._marker.sections(text))
         return found
 
     def _parse(self, text: str, legal: Any) -> Action | Invalid:
@@ -339,7 +323,7 @@ class Agent:
         return found
 
 
-def _marked(ends: list[int], sections: list[tuple[int, int, int]]) -> np.ndarray:
+def _marked(ends: Sequence[int], sections: list[tuple[int, int, int]]) -> np.ndarray:
     """The section of each token, given where the first 0, 1, 2, … tokens end; of several the last one named."""
     boundary = np.maximum.accumulate(np.array(ends))
     start, end = boundary[:-1], boundary[1:]

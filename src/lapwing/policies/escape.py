@@ -28,8 +28,10 @@ class SpecialTokens:
         texts = {str(text) for text in tokenizer.all_special_tokens}
         texts |= {str(token) for token in added if getattr(token, "special", False)}
         unknown = tokenizer.unk_token or ""
-        # In GPT-2 and its kin it is the end of a text as well, and nothing may become that.
-        self._unknown: str = "" if unknown in (tokenizer.bos_token, tokenizer.eos_token) else unknown
+        # In GPT-2 and its kin it is the end of a text as well, or the padding that is one in Qwen, and nothing may
+        # become that.
+        others = (tokenizer.bos_token, tokenizer.eos_token, getattr(tokenizer, "pad_token", None))
+        self._unknown: str = "" if unknown in others else unknown
         texts -= {self._unknown, ""}
         self._all = _any_of(texts)
         self._foreign = _any_of(texts - set(own))

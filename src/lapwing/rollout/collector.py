@@ -84,7 +84,15 @@ class LocalCollector:
         self._announce(matches)
         episodes = play(matches, self.policies, invalid=self.invalid, deadline_seconds=self.deadline_seconds)
         self.dropped = len(matches) - len(episodes)
+        self._release()
         return episodes
+
+    def _release(self) -> None:
+        """Nobody goes on with these matches: what the generators keep of their contexts is in the way of the update."""
+        for policy in self.policies.values():
+            release = getattr(getattr(policy, "generator", None), "release", None)
+            if release is not None:
+                release()
 
     def _table_for(self, match: Match) -> Table:
         if self._table is None or self._table.game != match.game or len(self._table.states) > _TABLE_STATES:

@@ -70,6 +70,11 @@ class Grouped:
         self.pool = pool
         self._unsolved: list[tuple[int, int]] = []
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether what is drawn depends on what was reviewed."""
+        return self.revisit > 0.0
+
     def draw(self, iteration: int) -> list[Match]:
         """All matches of an iteration, group by group."""
         revisited = min(int(self.revisit * self.groups), len(self._unsolved))

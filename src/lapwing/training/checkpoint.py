@@ -1,9 +1,10 @@
-"""Checkpoints: an ordinary Hugging Face folder, and beside it the state for an exact resume."""
+"""Checkpoints: an ordinary Hugging Face or PEFT folder, and beside it the state for an exact resume."""
 
 import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from lapwing.core.errors import LapwingError
 from lapwing.core.storage import read_json, write_json
+from lapwing.models import lora
 from lapwing.models.pretrained import quiet
 
 SCHEMA_VERSION = 1
@@ -19,10 +21,13 @@ _MANIFEST = "manifest.json"
 
 
 def save_model(folder: Path, model: Any, tokenizer: Any, *, max_tokens: int) -> None:
-    """Write a model and its tokenizer as a folder that `from_pretrained` loads."""
+    """Write a model and its tokenizer as a folder that `from_pretrained` loads; of one with LoRA the PEFT adapter."""
     model.generation_config.max_new_tokens = max_tokens
     with quiet():
-        model.save_pretrained(folder)
+        if lora.has_adapter(model):
+            lora.save_adapter(folder, model)
+        else:
+            model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
@@ -34,6 +39,7 @@ def save_checkpoint(
     max_tokens: int,
     tensors: dict[str, torch.Tensor],
     state: dict[str, Any],
+    also: Callable[[Path], None] | None = None,
 ) -> None:
     """Write `model/` and `state/` whole or not at all: a temporary folder, hashes last, one rename.
 
@@ -43,6 +49,7 @@ def save_checkpoint(
       max_tokens: the reply budget, for the generation settings of the exported model.
       tensors: moments and averages of the learner.
       state: everything else that a resume needs, as JSON.
+      also: writes further files into the folder of the state, which it is given.
     """
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -51,6 +58,8 @@ def save_checkpoint(
         if tensors:
             save_file(tensors, temporary / "state" / "learner.safetensors")
         write_json(temporary / "state" / "state.json", {"schema_version": SCHEMA_VERSION, **state})
+        if also is not None:
+            also(temporary / "state")
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         hashes = {str(path.relative_to(temporary)): _hash_and_sync(path) for path in files}
         write_json(temporary / _MANIFEST, {"schema_version": SCHEMA_VERSION, "files": hashes})
@@ -111,3 +120,25 @@ def load_state(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any
         )
     path = checkpoint / "state" / "learner.safetensors"
     return (load_file(path) if path.exists() else {}), state
+
+
+class Alone:
+    """The coordinator of a session that one process runs."""
+
+    writes = True
+
+    def agreed(self, answer: Any, what: str) -> Any:
+        """The answer."""
+        return answer
+
+    def largest(self, number: int, what: str) -> int:
+        """The number."""
+        return number
+
+    def save(self, target: Path, **parts: Any) -> None:
+        """Write a checkpoint."""
+        save_checkpoint(target, **parts)
+
+    def load(self, checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """The tensors and the rest of the state of a checkpoint."""
+        return load_state(checkpoint)

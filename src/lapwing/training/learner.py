@@ -1,9 +1,9 @@
 """The learner: from a batch with advantages and weights to new weights of the model."""
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,33 +11,15 @@ import torch
 from lapwing.core import rng
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import UserError
+from lapwing.core.protocols import Ranks
 from lapwing.models.distinct import DistinctReplies
+from lapwing.models.recompute import recomputing
 from lapwing.models.scorer import Scored, Scorer
+from lapwing.training.adamw import AdamW, Schedule, make_optimizer
+from lapwing.training.master_weights import Masters, MasterWeights
+from lapwing.training.tokens import Sums, Tokens, truncated_behavior
 
 Loss = Callable[..., torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """A number over the course of a stage: `start` until `hold`, then a straight line to `end` at `until`.
-
-    Attributes:
-      start, end: first and last value.
-      hold, until: shares of the stage in [0, 1], hold ≤ until.
-    """
-
-    start: float
-    end: float
-    hold: float = 0.0
-    until: float = 1.0
-
-    def __call__(self, progress: float) -> float:
-        """The value at a share of the stage."""
-        if progress <= self.hold:
-            return self.start
-        if progress >= self.until:
-            return self.end
-        return self.start + (self.end - self.start) * (progress - self.hold) / (self.until - self.hold)
 
 
 @dataclass(frozen=True)
@@ -57,59 +39,14 @@ class Regulariser:
     coefficient: Schedule
 
 
-@dataclass(frozen=True)
-class AdamW:
-    """AdamW with gradient clipping, a learning-rate schedule and an average of the weights.
-
-    Attributes:
-      learning_rate: at the start, above 0.
-      final_share: the learning rate ends at this share of its start.
-      hold: share of the stage before it begins to fall, along a straight line.
-      betas: decay of the two moments.
-      eps: added to the root of the second moment.
-      weight_decay: decoupled, per update.
-      clip_norm: longest gradient; longer ones are shortened to it.
-      epochs: how often a batch is gone through.
-      minibatches: updates an epoch; the episodes are split among them at random.
-      average: decay of a running average of the weights, per update; the average is what the stage ends with.
-        0 keeps none.
-    """
-
-    learning_rate: float = 5e-4
-    final_share: float = 0.03
-    hold: float = 0.2
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip_norm: float = 0.5
-    epochs: int = 1
-    minibatches: int = 1
-    average: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.learning_rate < math.inf:
-            raise UserError(f"optimizer.learning_rate is a finite number above 0, not {self.learning_rate}.")
-        if not 0.0 <= self.final_share <= 1.0 or not 0.0 <= self.hold <= 1.0:
-            raise UserError("optimizer.final_share and optimizer.hold are shares in [0, 1].")
-        if not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise UserError(f"optimizer.betas are decays in [0, 1), not {self.betas}.")
-        if not self.clip_norm > 0.0:
-            raise UserError(f"optimizer.clip_norm is above 0, not {self.clip_norm}.")
-        if self.eps < 0.0 or self.weight_decay < 0.0:
-            raise UserError("optimizer.eps and optimizer.weight_decay are at least 0.")
-        if self.epochs < 1 or self.minibatches < 1:
-            raise UserError("optimizer.epochs and optimizer.minibatches are at least 1.")
-        if not 0.0 <= self.average < 1.0:
-            raise UserError(f"optimizer.average is a decay in [0, 1), not {self.average}.")
-
-
 class Learner:
     """Updates a model by the gradient of Σ weight · loss over the tokens of a batch.
 
     Identical context–reply pairs, and shared prefixes, go through the model once; the loss is still evaluated for
     every token, so that this is exact for any loss. A loss that is MERGEABLE (a token's loss depends on that token
     alone) is taken apart into micro-batches; any other is differentiated by log-probability first, over the whole
-    batch, and then carried through the micro-batches.
+    batch, and then carried through the micro-batches. Several ranks with the same batch and the same weights each
+    score a share of the pairs; since the loss is a sum, so is its gradient.
     """
 
     def __init__(
@@ -125,6 +62,8 @@ class Learner:
         temperature: float = 1.0,
         batch_tokens: int = 16384,
         row_tokens: int = 160,
+        max_ratio: float | None = 2.0,
+        ranks: Ranks | None = None,
     ) -> None:
         """Make the learner.
 
@@ -138,7 +77,11 @@ class Learner:
           seed: of the run, for the split into minibatches.
           temperature: of sampling.
           batch_tokens, row_tokens: sizes of a forward pass and of a packed row, in tokens.
+          max_ratio: where older weights played, the ratio begins at most here; at least 1, None for no bound.
+          ranks: the processes that make each update together; None for this one alone.
         """
+        if max_ratio is not None and not max_ratio >= 1.0:
+            raise UserError(f"max_ratio is a bound of at least 1, or left out for none, not {max_ratio}.")
         self.model = model
         self.loss = loss
         self.loss_needs = tuple(loss_needs)
@@ -146,16 +89,12 @@ class Learner:
         self.regularisers = tuple(regularisers)
         self.settings = optimizer or AdamW()
         self.seed = seed
+        self.max_ratio = max_ratio
+        self.ranks = ranks
         self.scorer = Scorer(model, temperature=temperature, row_tokens=row_tokens, batch_tokens=batch_tokens)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=self.settings.learning_rate,
-            betas=self.settings.betas,
-            eps=self.settings.eps,
-            weight_decay=self.settings.weight_decay,
-            fused=True,
-        )
+        self.masters = self._make_masters()
+        self.optimizer = make_optimizer(self.settings, self.masters.weights)
         self.learning_rate = Schedule(
             self.settings.learning_rate,
             self.settings.learning_rate * self.settings.final_share,
@@ -163,7 +102,10 @@ class Learner:
         )
         self.version = 0
         self.fault = ""
-        self._average = [p.detach().clone() for p in self.parameters] if self.settings.average else None
+        self._average = [w.detach().clone() for w in self.masters.weights] if self.settings.average else None
+
+    def _make_masters(self) -> Masters:
+        return MasterWeights(self.parameters)
 
     def update(
         self, batch: EpisodeBatch, advantage: np.ndarray, weight: np.ndarray, *, progress: float = 0.0
@@ -171,7 +113,7 @@ class Learner:
         """Go through a batch `epochs` times in `minibatches` updates each.
 
         Args:
-          batch: E episodes.
+          batch: E episodes; `policy_version` says which weights played.
           advantage: [K], one number per token.
           weight: [K], of each token's loss.
           progress: share of the stage that is done, for the schedules.
@@ -185,29 +127,40 @@ class Learner:
         counts = np.zeros(batch.num_steps, dtype=bool)
         counts[batch.step_of_token[weight != 0]] = True
         steps = np.flatnonzero(counts)
-        totals = _Totals()
+        totals = _Totals(self.learning_rate(progress), self.scorer)
         if len(steps) == 0:
-            return totals.metrics(self.learning_rate(progress), skipped=True)
-        updates = self.settings.epochs * self.settings.minibatches
-        if updates > 1:
+            return totals.metrics(skipped=True)
+        version, fresh = self.version, self.settings.epochs * self.settings.minibatches == 1
+        if not fresh:
             batch = self._with_behavior(batch)
         for epoch in range(self.settings.epochs):
             parts = self._minibatches(batch, steps, epoch)
             for part in parts:
                 # Each part stands for the whole batch, so that its weights count as often as there are parts.
-                self._one_update(
-                    _Tokens(batch, part, advantage, weight * len(parts), fresh=updates == 1), progress, totals
+                tokens = Tokens(
+                    batch,
+                    part,
+                    advantage,
+                    weight * len(parts),
+                    version=version,
+                    fresh=fresh,
+                    max_ratio=self.max_ratio,
+                    ranks=self.ranks,
                 )
+                self._one_update(tokens, progress, totals)
                 if self.fault:
-                    return totals.metrics(self.learning_rate(progress))
-        return totals.metrics(self.learning_rate(progress))
+                    return totals.metrics()
+        return totals.metrics()
 
     def _with_behavior(self, batch: EpisodeBatch) -> EpisodeBatch:
         """Recompute the log-probabilities under the weights that played while these are current."""
-        replies = DistinctReplies(batch, np.arange(batch.num_steps))
+        replies = DistinctReplies(batch, np.arange(batch.num_steps), ranks=self.ranks)
         logprob = np.empty(batch.num_tokens)
-        logprob[replies.index] = replies.to_all(self.scorer.score(replies.contexts, replies.replies)["logprob"])
-        return batch.with_columns(behavior_logprob=logprob)
+        logprob[replies.index] = replies.score(self.scorer)["logprob"]
+        stale = torch.from_numpy((batch.policy_version < self.version)[batch.step_of_token])
+        sampler = torch.from_numpy(batch.sampler_logprob.astype(np.float64))
+        behavior = truncated_behavior(torch.from_numpy(logprob), sampler, stale, self.max_ratio)
+        return batch.with_columns(behavior_logprob=behavior.numpy())
 
     def _minibatches(self, batch: EpisodeBatch, steps: np.ndarray, epoch: int) -> list[np.ndarray]:
         if self.settings.minibatches == 1:
@@ -219,82 +172,113 @@ class Learner:
         parts = [steps[part_of[episode_of] == part] for part in range(self.settings.minibatches)]
         return [part for part in parts if len(part)]
 
-    def _one_update(self, tokens: "_Tokens", progress: float, totals: "_Totals") -> None:
+    def _one_update(self, tokens: Tokens, progress: float, totals: "_Totals") -> None:
         # Dropout would make the trained policy another than the one that played.
         self.model.eval()
-        self.optimizer.zero_grad(set_to_none=True)
         coefficients = [(r, r.coefficient(progress)) for r in self.regularisers]
-        active = [(r, c) for r, c in coefficients if c]
-        want_entropy = any("token_entropy" in r.needs for r, _ in active) or "token_entropy" in self.loss_needs
-        finite = True
-        if self.mergeable:
-            for scored in tokens.scored(self.scorer, entropy=True):
-                loss = self._loss(tokens, scored, active)
-                loss.backward()
-                totals.add(tokens, scored, loss)
-                finite = finite and tokens.is_finite(scored, loss, totals)
-        else:
-            finite = self._carry_through(tokens, active, want_entropy, totals)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
-        if not (finite and math.isfinite(norm)):
+        sums = self._accumulate(tokens, [(r, c) for r, c in coefficients if c])
+        totals.sums.merge(sums)
+        if self.ranks is not None:
+            self.masters.sum_over(self.ranks)
+        norm = self.masters.clip_gradient(self.settings.clip_norm)
+        if sums.number["nonfinite"] or not math.isfinite(norm):
             # A non-finite gradient would destroy the weights; keep the last good ones and go on.
             self.optimizer.zero_grad(set_to_none=True)
             totals.nonfinite += 1
-            self.fault = totals.fault or "the gradient is not finite"
+            self.fault = sums.fault or "the gradient is not finite"
             return
         self.optimizer.step()
+        self.masters.copy_back()
         self.version += 1
         totals.gradient_norm += norm
         totals.updates += 1
         if self._average is not None:
             # Early averages follow the weights closely, so that the start is forgotten.
             decay = min(self.settings.average, self.version / (self.version + 10))
-            for average, parameter in zip(self._average, self.parameters, strict=True):
-                average.lerp_(parameter.detach(), 1.0 - decay)
+            for average, weight in zip(self._average, self.masters.weights, strict=True):
+                average.lerp_(weight.detach(), 1.0 - decay)
 
-    def _loss(self, tokens: "_Tokens", scored: Scored, active: Sequence[tuple[Regulariser, float]]) -> torch.Tensor:
+    def _accumulate(self, tokens: Tokens, active: Sequence[tuple[Regulariser, float]]) -> Sums:
+        """Leave the gradient in the master weights; what is logged of the tokens of all ranks."""
+        if not self.mergeable:
+            return self._carry_through(tokens, active)
+        sums = self._through(tokens, True, lambda scored, sums: self._backward(tokens, scored, active, sums))
+        if self.ranks is not None:
+            sums.over(self.ranks, len(tokens.replies))
+        return sums
+
+    def _through(self, tokens: Tokens, entropy: bool, backward: Callable[[Scored, Sums], None]) -> Sums:
+        """Score tokens and go back, micro-batch by micro-batch; once more in smaller ones where memory runs out."""
+        while True:
+            with contextlib.suppress(torch.OutOfMemoryError):
+                return self._micro_batches(tokens, entropy, backward)
+            # Nothing that the failed pass allocated is held any more.
+            self.scorer.shrink()
+
+    def _micro_batches(self, tokens: Tokens, entropy: bool, backward: Callable[[Scored, Sums], None]) -> Sums:
+        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
+        sums, cells, packed = Sums(), self.scorer.cells, self.scorer.tokens
+        with recomputing(self.model), self.masters.accumulating():
+            for scored in tokens.scored(self.scorer, entropy=entropy):
+                backward(scored, sums)
+        sums.number["cells"] = self.scorer.cells - cells
+        sums.number["padding"] = sums.number["cells"] - (self.scorer.tokens - packed)
+        return sums
+
+    def _backward(
+        self, tokens: Tokens, scored: Scored, active: Sequence[tuple[Regulariser, float]], sums: Sums
+    ) -> None:
+        if len(scored.index) == 0:
+            # A pass of a rank that has fewer pairs than others: its part of the exchange, and nothing to learn.
+            scored.logprob.sum().backward()
+            return
         given = tokens.arguments(scored)
         total = self.loss(**{name: given[name] for name in ("logprob", *self.loss_needs)})
         for regulariser, coefficient in active:
             total = total + coefficient * regulariser.loss(**{name: given[name] for name in regulariser.needs})
-        return (given["weight"] * total).sum()
-
-    def _carry_through(
-        self, tokens: "_Tokens", active: Sequence[tuple[Regulariser, float]], want_entropy: bool, totals: "_Totals"
-    ) -> bool:
-        distinct = self.scorer.score(tokens.contexts, tokens.replies, want=("logprob", "entropy"))
-        columns = {name: tokens.to_all(values) for name, values in distinct.items()}
-        device = self.parameters[0].device
-        leaves = Scored(
-            np.arange(len(columns["logprob"])),
-            torch.tensor(columns["logprob"], dtype=torch.float32, device=device, requires_grad=True),
-            torch.tensor(columns["entropy"], dtype=torch.float32, device=device, requires_grad=want_entropy),
-        )
-        loss = self._loss(tokens, leaves, active)
+        loss = (given["weight"] * total).sum()
         loss.backward()
-        totals.add(tokens, leaves, loss)
-        for scored in tokens.scored(self.scorer, entropy=want_entropy):
+        sums.add(given, loss.detach())
+        if not bool(torch.isfinite(loss.detach())) and not sums.fault:
+            sums.fault = tokens.fault(given, scored)
+
+    def _carry_through(self, tokens: Tokens, active: Sequence[tuple[Regulariser, float]]) -> Sums:
+        """Every rank evaluates the loss on all tokens, and carries the gradient through its share of the model."""
+        needs = {*self.loss_needs, *(name for regulariser, _ in active for name in regulariser.needs)}
+        want_entropy = "token_entropy" in needs
+        columns = tokens.score(self.scorer, want=("logprob", "entropy"))
+        device = self.parameters[0].device
+        logprob = torch.tensor(columns["logprob"], dtype=torch.float32, device=device, requires_grad=True)
+        entropy = torch.tensor(columns["entropy"], dtype=torch.float32, device=device, requires_grad=want_entropy)
+        sums = Sums()
+        self._backward(tokens, Scored(np.arange(len(columns["logprob"])), logprob, entropy), active, sums)
+
+        def carry(scored: Scored, _: Sums) -> None:
             at = torch.from_numpy(scored.index).to(device)
-            assert leaves.logprob.grad is not None
-            carried = (leaves.logprob.grad[at] * scored.logprob).sum()
-            if want_entropy and leaves.entropy is not None and leaves.entropy.grad is not None:
-                assert scored.entropy is not None
-                carried = carried + (leaves.entropy.grad[at] * scored.entropy).sum()
+            assert logprob.grad is not None
+            carried = (logprob.grad[at] * scored.logprob).sum()
+            if entropy.grad is not None and scored.entropy is not None:
+                carried = carried + (entropy.grad[at] * scored.entropy).sum()
             carried.backward()
-        return tokens.is_finite(leaves, loss, totals)
+
+        sums.merge(self._through(tokens, want_entropy, carry))
+        return sums
 
     def finish(self) -> None:
         """End a stage: the weights become their running average, if one is kept."""
         if self._average is not None:
             with torch.no_grad():
-                for parameter, average in zip(self.parameters, self._average, strict=True):
-                    parameter.copy_(average)
+                for weight, average in zip(self.masters.weights, self._average, strict=True):
+                    weight.copy_(average)
+            self.masters.copy_back()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Moments, step counts and averages as tensors by name, for an exact resume."""
-        tensors: dict[str, torch.Tensor] = {}
-        for index, parameter in enumerate(self.parameters):
-            for name, value in self.optimizer.state.get(parameter, {}).items():
+        """Master weights, moments, step counts and averages as tensors by name, for an exact resume."""
+        tensors = self.masters.state()
+        for index, weight in enumerate(self.masters.weights):
+            for name, value in self.optimizer.state.get(weight, {}).items():
                 tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).detach().clone()
             if self._average is not None:
                 tensors[f"average.{index}"] = self._average[index].clone()
@@ -303,113 +287,40 @@ class Learner:
     def restore(self, tensors: Mapping[str, torch.Tensor], version: int) -> None:
         """Take back what `state` returned."""
         self.version = version
-        for index, parameter in enumerate(self.parameters):
+        self.masters.restore(tensors)
+        for index, weight in enumerate(self.masters.weights):
             prefix = f"optimizer.{index}."
-            found: dict[str, Any] = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            found = {n.removeprefix(prefix): _as_saved(t) for n, t in tensors.items() if n.startswith(prefix)}
             if found:
-                self.optimizer.state[parameter] = {name: tensor.clone() for name, tensor in found.items()}
+                self.optimizer.state[weight] = found
             if self._average is not None:
                 self._average[index].copy_(tensors[f"average.{index}"])
 
 
-class _Tokens(DistinctReplies):
-    """The tokens of some steps, as the arguments of losses."""
-
-    def __init__(
-        self, batch: EpisodeBatch, steps: np.ndarray, advantage: np.ndarray, weight: np.ndarray, *, fresh: bool
-    ) -> None:
-        super().__init__(batch, steps)
-        episode_of_token = batch.episode_of_step[batch.step_of_token]
-        self._columns = {
-            "advantage": advantage,
-            "weight": weight,
-            "sampler_logprob": batch.sampler_logprob,
-            "behavior_logprob": batch.behavior_logprob,
-            **({"reference_logprob": batch.extra["reference_logprob"]} if "reference_logprob" in batch.extra else {}),
-        }
-        self._indices = {"step_of_token": batch.step_of_token, "episode_of_token": episode_of_token}
-        self._per_episode = {"group_of_episode": batch.group, "success": batch.extra.get("success")}
-        self.fresh = fresh
-
-    def is_finite(self, scored: Scored, loss: torch.Tensor, totals: "_Totals") -> bool:
-        """Whether a loss is finite; if not, the first token that broke it is named in `totals.fault`."""
-        if bool(torch.isfinite(loss.detach())):
-            return True
-        at = self.index[scored.index]
-        bad = ~torch.isfinite(scored.logprob.detach()).cpu().numpy()
-        for name in ("advantage", "weight", "behavior_logprob"):
-            bad |= ~np.isfinite(self._columns[name][at])
-        token = at[np.argmax(bad)]
-        step = self._indices["step_of_token"][token]
-        episode = self._indices["episode_of_token"][token]
-        totals.fault = f"the loss is not finite at token {token} (step {step}, episode {episode} of the batch)"
-        return False
-
-    def arguments(self, scored: Scored) -> dict[str, torch.Tensor]:
-        """All tensors that a loss may ask for, for the tokens that were scored."""
-        device = scored.logprob.device
-        at = self.index[scored.index]
-        given = {
-            name: torch.from_numpy(column[at].astype(np.float32)).to(device) for name, column in self._columns.items()
-        }
-        given |= {name: torch.from_numpy(column[at]).to(device) for name, column in self._indices.items()}
-        given |= {
-            name: torch.tensor(column, device=device)
-            for name, column in self._per_episode.items()
-            if column is not None
-        }
-        given["logprob"] = scored.logprob
-        if self.fresh:
-            # These are the weights that played, and this is their log-probability, to the last bit.
-            given["behavior_logprob"] = scored.logprob.detach()
-        if scored.entropy is not None:
-            given["token_entropy"] = scored.entropy
-        return given
-
-
 class _Totals:
-    """Running sums of what is logged."""
+    """What is logged of the updates with one batch."""
 
-    def __init__(self) -> None:
-        self.fault = ""
+    def __init__(self, learning_rate: float, scorer: Scorer) -> None:
+        self.learning_rate = learning_rate
+        self._scorer, self._failures = scorer, scorer.out_of_memory
+        self.sums = Sums()
         self.updates = 0
         self.nonfinite = 0
         self.gradient_norm = 0.0
-        self.loss = 0.0
-        self._weight = 0.0
-        self._sums = dict.fromkeys(("entropy", "kl", "clip_share", "gap"), 0.0)
-        self._gap_max = 0.0
 
-    def add(self, tokens: _Tokens, scored: Scored, loss: torch.Tensor) -> None:
-        with torch.no_grad():
-            given = tokens.arguments(scored)
-            # Every token that is trained on counts the same here, whatever its weight in the loss.
-            weight = torch.ones_like(given["weight"])
-            log_ratio = scored.logprob - given["behavior_logprob"]
-            gap = (given["sampler_logprob"] - given["behavior_logprob"]).abs()
-            ratio = log_ratio.exp()
-            if not torch.isfinite(loss):
-                return  # counted in `nonfinite`; the means stay numbers
-            self.loss += float(loss)
-            self._weight += float(weight.sum())
-            if scored.entropy is not None:
-                self._sums["entropy"] += float((weight * scored.entropy).sum())
-            # k3 of the weights that played against the current ones: exp(−x) + x − 1 ≥ 0.
-            self._sums["kl"] += float((weight * ((-log_ratio).exp() + log_ratio - 1.0)).sum())
-            self._sums["clip_share"] += float((weight * ((ratio - 1.0).abs() > 0.2)).sum())
-            self._sums["gap"] += float((weight * gap).sum())
-            self._gap_max = max(self._gap_max, float(gap.max()))
-
-    def metrics(self, learning_rate: float, *, skipped: bool = False) -> dict[str, float]:
-        mean = {f"policy/{name}": value / self._weight for name, value in self._sums.items()} if self._weight else {}
-        if self._weight:
-            mean["policy/gap_max"] = self._gap_max
+    def metrics(self, *, skipped: bool = False) -> dict[str, float]:
         return {
-            **mean,
-            "update/loss": self.loss / max(self.updates + self.nonfinite, 1),
+            **self.sums.means(),
+            "update/loss": self.sums.number["loss"] / max(self.updates + self.nonfinite, 1),
             "update/gradient_norm": self.gradient_norm / max(self.updates, 1),
-            "update/learning_rate": learning_rate,
+            "update/learning_rate": self.learning_rate,
             "update/count": float(self.updates),
             "update/skipped": float(skipped),
             "update/nonfinite": float(self.nonfinite),
+            "update/out_of_memory": float(self._scorer.out_of_memory - self._failures),
         }
+
+
+def _as_saved(tensor: torch.Tensor) -> torch.Tensor | int:
+    """Some optimisers count their steps with a tensor, others with an integer of Python."""
+    return int(tensor) if tensor.dim() == 0 and tensor.dtype == torch.int64 else tensor.clone()

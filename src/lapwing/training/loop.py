@@ -23,7 +23,7 @@ def iterate(stage: Stage, learner: Learner, first: int, record: Callable[[Credit
     for iteration in range(first, stage.iterations):
         clock = Clock()
         with clock("play"):
-            matches = stage.sampler.draw(iteration)
+            matches = stage.draw(iteration)
             rollout = stage.collector.collect(matches)
             measured = stage.sampler.columns(rollout, stage.collector.collect)
         with clock("credit"):
@@ -40,6 +40,7 @@ def iterate(stage: Stage, learner: Learner, first: int, record: Callable[[Credit
             credited = stage.credit(batch) if batch.num_episodes else np.zeros(0)
             advantage, selection, weight = _weigh(stage, batch, credited, iteration)
         with clock("update"):
+            stage.play_ahead(iteration + 1)
             # While a critic warms up, it learns alone.
             ready = all(critic.ready for critic in stage.critics)
             learned = [critic.learn(batch, credited) for critic in stage.critics]
@@ -55,6 +56,7 @@ def iterate(stage: Stage, learner: Learner, first: int, record: Callable[[Credit
             "selection/episodes": int((selection.count > 0).sum()),
             **metrics,
             **dict(ChainMap(*learned)),
+            **(stage.remote.metrics if stage.remote else {}),
             **clock.seconds,
             **({"fault": learner.fault} if learner.fault else {}),
         }

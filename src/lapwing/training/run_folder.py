@@ -106,6 +106,36 @@ class RunFolder:
         ]
         write_text(self.path / "episodes" / f"{name}.jsonl", "".join(line + "\n" for line in lines))
 
+    def write_evaluation(self, result: dict[str, Any], label: str | None = None) -> None:
+        """Write what an evaluation found.
+
+        Args:
+          result: the object of `evaluation.json`.
+          label: of a transfer to another game; None for the run's own.
+        """
+        write_json(self.evaluation if label is None else self.path / f"evaluation_{label}.json", result)
+
+
+class Onlooker(RunFolder):
+    """The folder of a run for processes that take part in it and leave its files to another one."""
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Write nothing."""
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Write nothing."""
+
+    def cut_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Write nothing."""
+
+    def write_episodes(
+        self, name: str, episodes: Sequence[Episode], credit: Sequence[Sequence[StepCredit] | None] | None = None
+    ) -> None:
+        """Write nothing."""
+
+    def write_evaluation(self, result: dict[str, Any], label: str | None = None) -> None:
+        """Write nothing."""
+
 
 def episode_as_json(episode: Episode, credit: Sequence[StepCredit] | None = None) -> dict[str, Any]:
     """An episode, with the credit of its steps where it was given, as the documented object of `episodes/*.jsonl`."""

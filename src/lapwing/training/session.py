@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from lapwing.core.errors import LapwingError
-from lapwing.training.checkpoint import checkpoints, is_whole, load_state, prune, save_checkpoint
+from lapwing.core.protocols import Coordinator
+from lapwing.models import lora
+from lapwing.training.checkpoint import Alone, checkpoints, is_whole, prune
 from lapwing.training.clock import Clock
 from lapwing.training.credited import CreditedRollout
 from lapwing.training.interruption import Interrupted, Interruption
@@ -38,6 +40,7 @@ class Session:
       measure: evaluates the current weights on development matches, for a stage's metrics.
       watch: is called with every row of metrics, and with `{"event": …}` rows.
       warm_start_cache: where the weights after the warm-start stages are kept; None keeps none.
+      coordinator: who writes, and what is agreed, where several processes run this session.
     """
 
     folder: RunFolder
@@ -48,6 +51,7 @@ class Session:
     measure: Callable[[], dict[str, float]]
     watch: Callable[[dict[str, Any]], None]
     warm_start_cache: Path | None = None
+    coordinator: Coordinator = field(default_factory=Alone)
     _totals: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -56,7 +60,7 @@ class Session:
         Raises:
           Interrupted: a signal came; the state is saved and `resume` goes on.
         """
-        with Interruption() as interruption:
+        with Interruption() as interruption, self._closing_stages():
             started = time.monotonic()
             cached = self._warm_start(interruption)
             manifest = self.folder.read_manifest()
@@ -68,7 +72,7 @@ class Session:
 
     def warm_start(self) -> bool:
         """Run the stages before the main one alone, or take their weights from the cache; True if they were there."""
-        with Interruption() as interruption:
+        with Interruption() as interruption, self._closing_stages():
             return self._warm_start(interruption)
 
     def resume(self) -> int:
@@ -77,13 +81,13 @@ class Session:
         Returns:
           The iteration of the main stage that was resumed at.
         """
-        found = checkpoints(self.folder.path)
-        if not found:
+        newest = self._newest_checkpoint()
+        if newest is None:
             self.folder.cut_metrics([])
             self.run()
             return 0
-        tensors, state = load_state(found[-1])
-        _load_weights(self.model, found[-1] / "model")
+        tensors, state = self.coordinator.load(newest)
+        _load_weights(self.model, newest / "model")
         stage = self.stages[-1]
         learner = stage.make_learner()
         learner.restore(tensors, int(state["learner_version"]))
@@ -93,17 +97,21 @@ class Session:
         rows = self.folder.read_metrics()
         self.folder.cut_metrics(r for r in rows if r["stage"] != stage.name or r["iteration"] < first)
         self._totals = dict(state["totals"])
-        with Interruption() as interruption:
+        with Interruption() as interruption, self._closing_stages():
             self._main(stage, learner, first, interruption, tensors)
         return first
+
+    def _newest_checkpoint(self) -> Path | None:
+        found = checkpoints(self.folder.path) if self.coordinator.writes else []
+        return self.coordinator.agreed(found[-1] if found else None, "the checkpoint to go on from")
 
     def _warm_start(self, interruption: Interruption) -> bool:
         if len(self.stages) == 1:
             return False
         cache = self.warm_start_cache
-        if cache is not None and is_whole(cache):
+        if cache is not None and self._is_whole(cache):
             _load_weights(self.model, cache / "model")
-            for row in load_state(cache)[1]["rows"]:
+            for row in self.coordinator.load(cache)[1]["rows"]:
                 self.folder.append_metrics(row)
             self.watch({"event": "cached", "stage": self.stages[0].name})
             return True
@@ -115,13 +123,14 @@ class Session:
             stage.load(0)
             for row in iterate(stage, learner, 0, _ignore):
                 rows.append(self._log(row))
-                self._stop_if(interruption)
+                self._stop_if(self._signal(interruption))
             learner.finish()
             stage.load(learner.version)
+            stage.close()  # the next one may need what its actors hold
         # A cache that cannot be written, or that another run has just written, costs time and nothing else.
         with contextlib.suppress(OSError):
-            if cache is not None and not is_whole(cache):
-                save_checkpoint(
+            if cache is not None and not self._is_whole(cache):
+                self.coordinator.save(
                     cache,
                     model=self.model,
                     tokenizer=self.tokenizer,
@@ -130,6 +139,17 @@ class Session:
                     state={"rows": rows},
                 )
         return False
+
+    @contextlib.contextmanager
+    def _closing_stages(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            for stage in self.stages:
+                stage.close()
+
+    def _is_whole(self, cache: Path) -> bool:
+        return self.coordinator.agreed(self.coordinator.writes and is_whole(cache), "whether the warm start is kept")
 
     def _main(
         self,
@@ -170,11 +190,16 @@ class Session:
             # A row is logged before its checkpoint, so that no checkpoint is ahead of the log.
             row = self._log(row | clock.seconds | saving.seconds)
             saving = Clock()
-            if done % stage.checkpoint_every == 0 or is_last or interruption.signal_number:
+            signal_number = self._signal(interruption)
+            if done % stage.checkpoint_every == 0 or is_last or signal_number:
                 with saving("checkpoint"):
                     self._save(stage, learner, done)
             # Also after the last iteration: a resume goes on with the evaluation.
-            self._stop_if(interruption)
+            self._stop_if(signal_number)
+
+    def _signal(self, interruption: Interruption) -> int:
+        """The signal that any process received, so that all stop at the same point; 0 for none."""
+        return self.coordinator.largest(interruption.signal_number, "whether to stop")
 
     def _log(self, row: dict[str, Any]) -> dict[str, Any]:
         row["time/learning"] = self._add("seconds", sum(row[name] for name in _LEARNING))
@@ -191,7 +216,7 @@ class Session:
         return self._totals[name]
 
     def _save(self, stage: Stage, learner: Learner, done: int) -> None:
-        save_checkpoint(
+        self.coordinator.save(
             self.folder.path / "checkpoints" / str(done),
             model=self.model,
             tokenizer=self.tokenizer,
@@ -208,13 +233,14 @@ class Session:
                 "totals": self._totals,
             },
         )
-        prune(self.folder.path, _KEPT_CHECKPOINTS)
+        if self.coordinator.writes:
+            prune(self.folder.path, _KEPT_CHECKPOINTS)
 
-    def _stop_if(self, interruption: Interruption) -> None:
-        if interruption.signal_number:
+    def _stop_if(self, signal_number: int) -> None:
+        if signal_number:
             manifest = self.folder.read_manifest()
             self.folder.write_manifest(manifest | {"status": "interrupted"})
-            raise Interrupted(interruption.signal_number)
+            raise Interrupted(signal_number)
 
 
 def _ignore(rollout: CreditedRollout) -> None:
@@ -222,6 +248,12 @@ def _ignore(rollout: CreditedRollout) -> None:
 
 
 def _load_weights(model: torch.nn.Module, folder: Path) -> None:
+    if lora.has_adapter(model) != lora.is_adapter_folder(folder):
+        kind = "an adapter" if lora.is_adapter_folder(folder) else "a whole model"
+        raise LapwingError(f"The weights in {folder} do not fit the model: they are those of {kind}.")
+    if lora.has_adapter(model):
+        lora.load_adapter(model, folder)
+        return
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise LapwingError(f"{folder} holds no safetensors weights.")

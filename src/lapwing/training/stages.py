@@ -1,14 +1,15 @@
 """A stage: one row of independent choices, ready to run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
-from lapwing.core.protocols import Annotator, Collector, Critic, Policy, Sampler
-from lapwing.core.types import Selection
+from lapwing.core.errors import UserError
+from lapwing.core.protocols import Annotator, Collector, Critic, Policy, RemoteCollector, Sampler
+from lapwing.core.types import Match, Selection
 from lapwing.training.learner import Learner
 
 
@@ -50,6 +51,19 @@ class Stage:
     modulation: Sequence[Callable[[EpisodeBatch, np.ndarray], np.ndarray]] = ()
     checkpoint_every: int = 50
     evaluate_every: int = 0
+    _begun: dict[int, list[Match]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.remote and self.remote.ahead and getattr(self.sampler, "adaptive", True):
+            raise UserError(
+                "collector.ahead = 1 draws matches before those of the last iteration are reviewed, but this sampler "
+                "draws by what it reviewed (with sampler.revisit above 0); set one of the two to 0."
+            )
+
+    @property
+    def remote(self) -> RemoteCollector | None:
+        """The collector, if it plays elsewhere."""
+        return self.collector if isinstance(self.collector, RemoteCollector) else None
 
     @property
     def critics(self) -> list[Critic]:
@@ -60,6 +74,25 @@ class Stage:
         """The model's weights changed in place to this version: forget what was computed with the old ones."""
         self.policy.version = version
         self.forget()
+        if self.remote:
+            self.remote.publish(version)
+
+    def draw(self, iteration: int) -> list[Match]:
+        """The matches of an iteration, which may have been begun already."""
+        return self._begun.pop(iteration, None) or self.sampler.draw(iteration)
+
+    def play_ahead(self, iteration: int) -> None:
+        """Begin an iteration with the weights of now, if the collector is to; none across a checkpoint."""
+        # A run that is resumed at a checkpoint plays the iteration after it with new weights; so must every other.
+        if self.remote and self.remote.ahead and iteration < self.iterations and iteration % self.checkpoint_every:
+            self._begun[iteration] = self.sampler.draw(iteration)
+            self.remote.begin(self._begun[iteration])
+
+    def close(self) -> None:
+        """End what the collector runs elsewhere."""
+        self._begun.clear()
+        if self.remote:
+            self.remote.close()
 
 
 def no_credit(batch: EpisodeBatch) -> np.ndarray:

@@ -50,34 +50,45 @@ _GRIDS: dict[type, Callable[[Any], str]] = {
 class Grid:
     """Shows the board as rows of symbols, and nothing else."""
 
-    def __init__(self, *, instructions: bool = False) -> None:
+    def __init__(self, *, instructions: bool | str = False, reply_format: str = "") -> None:
         """Make the renderer.
 
         Args:
-          instructions: put the rules of the game before the board, as a system message.
+          instructions: put the rules of the game, or this text, before the board, as a system message.
+          reply_format: what is said after the board, on a line of its own: how to reply.
         """
         self.instructions = instructions
+        self.reply_format = reply_format
 
     def messages(self, view: View) -> list[Message]:
         """The messages that show a view."""
-        return _messages(view, _GRIDS.get(type(view), _fields)(view), self.instructions)
+        return _messages(view, _GRIDS.get(type(view), _fields)(view), self.instructions, self.reply_format)
 
     def words(self, view: View) -> set[str]:
         """The words that views like this one may need."""
-        return _words(view, self.instructions)
+        return _words(view, self.instructions, self.reply_format)
 
 
 class Coordinates:
     """Says where things are: rows and columns, signed offsets, cells nearby, and the whole map."""
 
-    def __init__(self, *, nearby: int = 1, board: bool = True, bodies: bool = True, instructions: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        nearby: int = 1,
+        board: bool = True,
+        bodies: bool = True,
+        instructions: bool | str = False,
+        reply_format: str = "",
+    ) -> None:
         """Make the renderer.
 
         Args:
           nearby: how far the cells around the player are listed, in steps: 0, 1 or 2.
           board: show the whole lake as well (Snake lists all bodies and apples anyway).
           bodies: list every cell of all snakes; if not, only the head of another snake is listed.
-          instructions: put the rules of the game before the text, as a system message.
+          instructions: put the rules of the game, or this text, before the view, as a system message.
+          reply_format: what is said after the view, on a line of its own: how to reply.
 
         Raises:
           UserError: `nearby` is another number.
@@ -88,14 +99,15 @@ class Coordinates:
         self.board = board
         self.bodies = bodies
         self.instructions = instructions
+        self.reply_format = reply_format
 
     def messages(self, view: View) -> list[Message]:
         """The messages that show a view."""
-        return _messages(view, self._text(view), self.instructions)
+        return _messages(view, self._text(view), self.instructions, self.reply_format)
 
     def words(self, view: View) -> set[str]:
         """The words that views like this one may need."""
-        return _words(view, self.instructions)
+        return _words(view, self.instructions, self.reply_format)
 
     def _text(self, view: View) -> str:
         if isinstance(view, FrozenLakeView):
@@ -109,11 +121,16 @@ class Coordinates:
         return _GRIDS.get(type(view), _fields)(view)
 
 
-def _messages(view: View, text: str, instructions: bool) -> list[Message]:
-    user = Message(role="user", content=text)
-    if instructions and type(view) in _MODULES:
-        return [Message(role="system", content=_MODULES[type(view)].INSTRUCTIONS), user]
-    return [user]
+def _messages(view: View, text: str, instructions: bool | str, reply_format: str) -> list[Message]:
+    user = Message(role="user", content=f"{text}\n{reply_format}" if reply_format else text)
+    said = _instructions(view, instructions)
+    return [Message(role="system", content=said), user] if said else [user]
+
+
+def _instructions(view: View, instructions: bool | str) -> str:
+    if isinstance(instructions, str):
+        return instructions
+    return _MODULES[type(view)].INSTRUCTIONS if instructions and type(view) in _MODULES else ""
 
 
 def _fields(view: Any) -> str:
@@ -122,8 +139,7 @@ def _fields(view: Any) -> str:
     return " ".join(f"{f.name} : {getattr(view, f.name)} ." for f in dataclasses.fields(view))
 
 
-def _words(view: View, instructions: bool) -> set[str]:
+def _words(view: View, instructions: bool | str, reply_format: str) -> set[str]:
     module = _MODULES.get(type(view))
-    if module is None:
-        return set(_fields(view).split())
-    return module.words(view) | (set(module.INSTRUCTIONS.split()) if instructions else set())
+    own = set(_fields(view).split()) if module is None else module.words(view)
+    return own | set(_instructions(view, instructions).split()) | set(reply_format.split())

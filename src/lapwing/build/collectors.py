@@ -1,0 +1,128 @@
+"""Who plays a stage: this process, several processes, Ray actors, or nobody, where a file holds the dialogues."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lapwing.build.schema import Checker, Part, construct
+from lapwing.build.stage_plan import StagePlan
+from lapwing.core import rng
+from lapwing.core.errors import LapwingError
+
+_RAY, _DEMONSTRATIONS = "ray", "demonstrations"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run was built from, so that another process can build it again.
+
+    Attributes:
+      recipe: resolved.
+      weights: the folder that the model was loaded from instead of that of the recipe, if any.
+      allow_code: packages outside Lapwing whose code the recipe may name.
+      trust_remote_code: run code that comes with a pretrained model.
+    """
+
+    recipe: Mapping[str, Any]
+    weights: Path | None = None
+    allow_code: tuple[str, ...] = ()
+    trust_remote_code: bool = False
+
+
+def local() -> None:
+    """Play in this process; there is nothing to set."""
+
+
+def collectors() -> dict[str, Callable[..., Any]]:
+    """What the section `collector` may name."""
+    from lapwing.distributed.ray_collector import RayCollector
+    from lapwing.rollout.demonstrations import Demonstrations
+
+    return {"local": local, _RAY: RayCollector, _DEMONSTRATIONS: Demonstrations}
+
+
+def demonstrates(collector: Any) -> bool:
+    """Whether a `collector` section as read names a file of demonstrations."""
+    return isinstance(collector, Mapping) and collector.get("name") == _DEMONSTRATIONS
+
+
+def played_here(stage: StagePlan) -> StagePlan:
+    """The same stage, played in this process."""
+    return dataclasses.replace(stage, collector=Part("local", local, {}), learner=None)
+
+
+def is_cloned(stage: StagePlan) -> bool:
+    """Whether a stage plays nothing and reads a file of demonstrations."""
+    return stage.collector.name == _DEMONSTRATIONS
+
+
+def check_collector(checker: Checker, where: str, stage: StagePlan) -> None:
+    """Try the settings of a stage's collector; no cluster is started and no model needed."""
+    if stage.collector.name == _RAY:
+        construct(checker, f"{where}.collector", functools.partial(stage.collector.make, None, None), _of(stage))
+    checker.errors.extend(f"{where}.collector: {reason}" for reason in _mismatches(stage))
+
+
+def _of(stage: StagePlan) -> dict[str, Any]:
+    return dict(stage.collector.settings)
+
+
+def _mismatches(stage: StagePlan) -> Iterator[str]:
+    if stage.collector.name == _RAY and stage.learner is not None:
+        yield "'ray' goes with one learner process; with learner.name = 'accelerate' every rank plays its share."
+    if not is_cloned(stage):
+        return
+    path = Path(stage.collector.settings["path"])
+    if not path.is_file():
+        yield f"there is no file '{path}' of demonstrations."
+    if stage.loss.name != "negative_log_likelihood" or stage.credit is not None:
+        yield "demonstrations have no rewards; use loss.name = 'negative_log_likelihood' and no credit section."
+    if stage.teacher is not None:
+        yield "demonstrations need no policy.teacher; leave it out."
+    if stage.learner is not None:
+        yield "demonstrations are read by one process; leave out the learner section."
+
+
+def make_collector(stage: StagePlan, shop: Any, agent: Any, here: Any) -> Any:
+    """The collector of a stage.
+
+    Args:
+      stage: its settings.
+      shop: the model, and what the run was built from.
+      agent: who learns.
+      here: the collector that plays in this process.
+
+    Raises:
+      LapwingError: actors are to play, and nobody said what the run was built from.
+    """
+    if is_cloned(stage):
+        return stage.collector.make(
+            chat=agent.chat,
+            policy=agent,
+            positions=getattr(shop.model.config.get_text_config(), "max_position_embeddings", None),
+            seed=rng.fold(0, stage.name, shop.seed),
+            **stage.collector.settings,
+        )
+    if stage.collector.name == _RAY:
+        if shop.origin is None:
+            raise LapwingError("Ray actors build a stage from its resolved recipe, and there is none here.")
+        return stage.collector.make(_in_an_actor(stage, shop), shop.model, **stage.collector.settings)
+    return here if shop.team is None else shop.team.collector(here)
+
+
+def _in_an_actor(stage: StagePlan, shop: Any) -> Callable[[], tuple[Any, Any]]:
+    from lapwing.build.remote import make_remote
+
+    origin = shop.origin
+    return functools.partial(
+        make_remote,
+        origin.recipe,
+        stage.name,
+        shop.seed,
+        weights=None if origin.weights is None else str(origin.weights),
+        allow_code=origin.allow_code,
+        trust_remote_code=origin.trust_remote_code,
+    )

@@ -1,0 +1,1 @@
+"""Beyond one process: ranks that train together."""

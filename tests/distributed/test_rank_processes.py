@@ -1,0 +1,177 @@
+"""Two ranks as torchrun starts them: the same update as one, and what happens when one of them stalls or dies."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lapwing.distributed.accelerate_learner import Team
+from lapwing.distributed.ranks import join
+
+sys.path.insert(0, str(Path(__file__).parent))
+import rank_worker
+
+pytestmark = pytest.mark.slow
+WORKER = Path(rank_worker.__file__)
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+
+
+def environment():
+    launched = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+    return {name: value for name, value in os.environ.items() if name not in launched} | {"OMP_NUM_THREADS": "1"}
+
+
+def torchrun(ranks, *arguments):
+    return subprocess.run(
+        [*TORCHRUN, str(ranks), *map(str, arguments)],
+        capture_output=True, text=True, timeout=240, env=environment(), check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory, toy_folder):
+    """What two ranks learnt, in all ways, as files of their weights."""
+    folder = tmp_path_factory.mktemp("ranks")
+    done = torchrun(2, WORKER, "learn", folder, toy_folder("qwen2"))
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.mark.parametrize("loss", rank_worker.LOSSES)
+@pytest.mark.parametrize("what", rank_worker.WHAT)
+def test_two_ranks_make_the_update_of_one(learnt, toy_folder, what, loss):
+    # Fails when a rank plays another match, when gradients are averaged, or when a clipped norm is that of one rank.
+    model, _, _ = rank_worker.learn(what, loss, None, str(toy_folder("qwen2")))
+    alone = rank_worker.weights(model)
+    for strategy in rank_worker.STRATEGIES:
+        first, second = (load_file(learnt / f"{what} {loss} {strategy} {rank}.safetensors") for rank in (0, 1))
+        for name, weight in alone.items():
+            torch.testing.assert_close(first[name], weight, atol=1e-5, rtol=0)
+            assert torch.equal(first[name], second[name]), "both ranks have the same bits"
+
+
+def test_one_rank_reads_the_shards_of_two(learnt, toy_folder):
+    # The state of the optimiser is that of replicated ranks, cut otherwise: what one rank goes on with is the same.
+    from accelerate import PartialState
+
+    rows = json.loads((learnt / "ddp" / "state" / "state.json").read_text("utf-8"))["rows"]
+    ranks = join(5.0)
+    try:
+        shards, state = Team(ranks, "fsdp").coordinator().load(learnt / "fsdp")
+        whole = load_file(learnt / "ddp" / "state" / "learner.safetensors")
+        assert shards.keys() == whole.keys()
+        for name, tensor in whole.items():
+            found = shards[name].full_tensor() if tensor.ndim else shards[name]
+            torch.testing.assert_close(found, tensor, atol=1e-5, rtol=0)
+    finally:
+        ranks.leave()
+        PartialState._reset_state()
+    assert state["ranks"] == 2
+    assert len(list((learnt / "fsdp" / "state" / "shards").iterdir())) == 2
+    for one, other in zip(state["rows"], rows, strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+def test_a_rank_that_stalls_is_named():
+    started = time.monotonic()
+    done = torchrun(2, WORKER, "stall", "-")
+    assert done.returncode != 0
+    assert "Rank 0 waited 3 s for rank 1, which last took part in whether to stop (iteration 6)" in done.stderr
+    assert "at the sums of an update (iteration 7)" in done.stderr
+    assert time.monotonic() - started < 60.0
+
+
+RUN = (
+    *("iterations=400", "checkpoint_every=1", "warm_start.iterations=1", "evaluation.every=0", "evaluation.episodes=4"),
+    *("model.hidden=32", "model.layers=1", "model.heads=2", "model.intermediate=32", "sampler.group_size=4"),
+    *("learner.ranks=2", "learner.timeout_seconds=60"),
+)
+
+
+def train(folder, *options, settings=RUN):
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    command = [*TORCHRUN, "2", *options, "-m", "--", "lapwing", "train", "frozen_lake_tiny", "--run", str(folder)]
+    return subprocess.Popen(
+        [*command, *overrides], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def rows(folder):
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+
+
+def wait_for_rows(folder, process, count):
+    deadline = time.monotonic() + 120.0
+    while len(rows(folder)) < count:
+        assert process.poll() is None, process.communicate()[1][-4000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def rank_processes(launcher):
+    """The processes of the ranks by number: children of the launcher, told apart by their environment."""
+    found = {}
+    for number in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
+        with contextlib.suppress(OSError):
+            variables = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+            found |= {int(v[5:]): int(number) for v in variables if v.startswith(b"RANK=")}
+    return found
+
+
+@pytest.fixture
+def ended():
+    """Launchers that are ended with all their ranks, whatever became of the test."""
+    launchers = []
+    yield launchers.append
+    for launcher in launchers:
+        if launcher.poll() is None:
+            launcher.terminate()
+            launcher.communicate(timeout=60)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to find the ranks")
+def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, ended):
+    # The survivor must end at once with a sentence, and torchrun's second start must go on and not begin anew.
+    folder = tmp_path / "run"
+    launcher = train(folder, "--max-restarts", "1")
+    ended(launcher)
+    wait_for_rows(folder, launcher, 4)
+    os.kill(rank_processes(launcher)[1], signal.SIGKILL)
+    manifest = folder / "manifest.json"
+    deadline = time.monotonic() + 120.0
+    while not (history := json.loads(manifest.read_text("utf-8")))["resumed_at"]:
+        assert launcher.poll() is None, launcher.communicate()[1][-4000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert history["resumed_at"][0] >= 1
+    assert history["ranks"] == [2, 2]
+    count = len(rows(folder))
+    wait_for_rows(folder, launcher, count + 2)
+    # SIGTERM to the launcher reaches all ranks; they save at the same point.
+    launcher.terminate()
+    _, errors = launcher.communicate(timeout=60)
+    assert "Rank 0 lost rank 1, which last took part in" in errors
+    assert json.loads(manifest.read_text("utf-8"))["status"] == "interrupted"
+    numbered = [row["iteration"] for row in rows(folder) if row["stage"] == "main"]
+    assert numbered == list(range(len(numbered))), "no iteration is missing or there twice"
+
+
+def test_a_run_is_not_begun_by_fewer_processes(tmp_path):
+    command = [sys.executable, "-m", "lapwing", "train", "frozen_lake_tiny", "--run", str(tmp_path / "run")]
+    done = subprocess.run(
+        [*command, "--set", "learner.ranks=2"],
+        capture_output=True, text=True, timeout=120, env=environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "torchrun --standalone --nproc-per-node 2 -m -- lapwing train frozen_lake_tiny" in done.stderr
+    assert not (tmp_path / "run").exists()
