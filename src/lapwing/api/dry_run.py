@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lapwing import build
+from lapwing.core import rng
 
 # The newest two, and the one that the main stage begins with.
 _KEPT_CHECKPOINTS = 3
@@ -29,6 +30,7 @@ def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:
         return found
     config, dtype = model
     from lapwing.models.footprint import footprint
+    from lapwing.models.scorer import LOGIT_BYTES
 
     settings, generation = main.model.settings, main.generation.settings
     lora = settings.get("lora")
@@ -37,10 +39,8 @@ def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:
         dtype=dtype,
         row_tokens=generation["row_tokens"],
         batch_tokens=generation["batch_tokens"],
-        logit_bytes=_LOGIT_BYTES,
-        cache_tokens=generation["batch_tokens"]
-        if generation.get("cache", False) and generation["max_tokens"] > 1
-        else 0,
+        logit_bytes=LOGIT_BYTES,
+        cache_tokens=_cache_tokens(main, config, dtype, found["episodes"]),
         checkpointing=settings.get("gradient_checkpointing", False),
         lora=lora,
         moment_bytes=1 if main.optimizer.settings.get("state") == "8bit" else 4,
@@ -64,7 +64,41 @@ def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:
     }
 
 
-_LOGIT_BYTES = 256 * 2**20
+# Of keys and values on a CPU; on a GPU what is free decides, unless the recipe does.
+_CACHE_BYTES = 2 * 2**30
+# Small vocabularies are decoded otherwise, in batches of `batch_tokens`.
+_SMALL_VOCABULARY = 4096
+_SLOTS = 64
+# Characters of English in a token, at the least: nobody knows the tokenizer of a model that is not here.
+_CHARACTERS = 3
+
+
+def _cache_tokens(main: build.StagePlan, config: Any, dtype: str, episodes: int) -> int:
+    """Tokens of all replies that are generated at once, with their contexts."""
+    from lapwing.models.footprint import cache_bytes_per_token
+
+    generation = main.generation.settings
+    if not generation.get("cache", False) or generation["max_tokens"] == 1:
+        return 0
+    slots = -(-(_context_tokens(main) + generation["max_tokens"] + 1) // _SLOTS) * _SLOTS
+    if config.get_text_config().vocab_size <= _SMALL_VOCABULARY:
+        return min(episodes * slots, max(generation["batch_tokens"], slots))
+    most = generation.get("cache_bytes") or (_CACHE_BYTES if dtype == "float32" else None)
+    wanted = episodes * slots
+    return wanted if most is None else min(wanted, max(most // cache_bytes_per_token(config, dtype=dtype), slots))
+
+
+def _context_tokens(main: build.StagePlan) -> int:
+    """The longest context, guessed from the first view of a match."""
+    game = build.make_game(main.game)
+    view = game.view(game.initial(rng.generator("dry run")), 0)
+    messages = main.renderer.make(**main.renderer.settings).messages(view)
+    first = sum(len(message["content"]) for message in messages) // _CHARACTERS + 8 * len(messages)
+    context = main.context.make(**main.context.settings)
+    if not context.keeps_memory:
+        return first
+    shown = main.sampler.settings["max_steps"] if context.append_only else getattr(context, "k", 0)
+    return first + shown * (main.generation.settings["max_tokens"] + first // 2)
 
 
 def _work(main: build.StagePlan) -> dict[str, int]:

@@ -82,8 +82,9 @@ def plan(recipe: Recipe, *, allow_code: tuple[str, ...] = ()) -> list[StagePlan]
         shared = {key: main[key] for key in SHARED if key in main}
         if stage is not main and isinstance(shared.get("policy"), Mapping):
             shared["policy"] = {key: value for key, value in shared["policy"].items() if key != "teacher"}
+        if stage is not main and demonstrates(shared.get("collector")):
             # What a file demonstrates belongs to the stage that clones it.
-            shared = {key: value for key, value in shared.items() if key != "collector" or not demonstrates(value)}
+            del shared["collector"]
         plans.append(_plan_stage(checker, merged(shared, stage)))
     if checker.errors:
         errors = _without_repetitions(checker.errors, [stage["name"] for stage in recipe.stages[:-1]])

@@ -41,6 +41,7 @@ def pretrained_model(
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "auto",
     gradient_checkpointing: bool = False,
     lora: LoraSettings | None = None,
+    liger: bool = False,
     seed: int = 0,
     trust_remote_code: bool = False,
 ) -> tuple[Any, Any]:
@@ -60,6 +61,7 @@ def pretrained_model(
         cannot do with it, such as Gemma 2. Packed trees need a mask that "flash_attention_2" does not take.
       gradient_checkpointing: keep the activations between layers only and compute the others again, when training.
       lora: train an adapter of this kind instead of the model's own weights.
+      liger: take fused kernels for norms, gates and rotary positions (CUDA only; package liger-kernel).
       seed: of the run; the first weights of an adapter follow from it.
       trust_remote_code: run code that comes with the model.
 
@@ -85,6 +87,10 @@ def pretrained_model(
     elif lora is not None:
         adapters.add_adapter(model, lora, seed=seed, base=base.name, revision=base.revision)
     model.to(place)
+    if liger:
+        from lapwing.models.liger import apply_liger
+
+        apply_liger(model)
     if gradient_checkpointing:
         _checkpoint_gradients(model, path)
     check_packing(model, path)

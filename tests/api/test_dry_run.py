@@ -1,0 +1,101 @@
+"""What a dry run says, and that it needs neither network nor weights."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lapwing import build
+from lapwing.api.dry_run import describe, requirements, size_text
+
+QWEN = "frozen_lake_qwen2.5_3b"
+
+
+def foretold(name, *overrides):
+    read = build.read_recipe(name, overrides=overrides)
+    return requirements(build.plan(read), read.seed)
+
+
+def test_a_published_model_is_planned_without_network():
+    # Whoever asks the hub waits for nothing here: the port is closed.
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lapwing", "train", QWEN, "--dry-run"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3,085,938,688 parameters, all trained, bfloat16" in done.stdout
+    assert 'name = "Qwen/Qwen2.5-3B-Instruct"' in done.stdout
+    for line in ("weights", "float32 masters", "optimiser", "gradients", "activations", "key-value cache", "disk"):
+        assert f"\n# {line} " in done.stdout
+
+
+def test_the_parts_add_up():
+    found = foretold(QWEN)
+    standing = found["weights"] + found["masters"] + found["moments"]
+    assert found["peak"] == standing + max(found["cache"], found["gradients"] + found["activations"])
+    assert found["disk"] == 3 * found["checkpoint"]
+    assert (found["episodes"], found["steps"], found["reply_tokens"]) == (32, 256, 256 * 256)
+
+
+def test_an_adapter_takes_a_fraction():
+    whole, adapter = foretold(QWEN), foretold(QWEN, "model.lora.rank=32")
+    assert adapter["trainable"] == 59_867_136
+    assert adapter["masters"] == 0
+    assert adapter["peak"] < whole["peak"] / 4
+
+
+def test_a_reference_is_a_second_copy_unless_an_adapter_can_be_switched_off():
+    kl = ("annotate.0.name=reference_logprob", "regularisers.0.name=kl_k3", "regularisers.0.coefficient=0.1")
+    assert foretold(QWEN, *kl)["reference"] == foretold(QWEN)["weights"]
+    assert foretold(QWEN, *kl, "model.lora.rank=8")["reference"] == 0
+
+
+def test_eight_bit_moments_take_a_quarter():
+    assert foretold(QWEN, "optimizer.state=8bit")["moments"] == foretold(QWEN)["moments"] / 4
+
+
+def test_an_unknown_model_says_so():
+    found = foretold(QWEN, "model.name=nobody/knows-this")
+    assert not found["known"]
+    assert "unknown: the sizes of nobody/knows-this are in the hub" in describe(found)
+
+
+@pytest.mark.slow
+def test_the_cache_is_foretold_within_a_fifth(toy_folder, make_toy, tmp_path, monkeypatch):
+    # A vocabulary that is decoded on slots.
+    toy = make_toy(tmp_path / "toy", "qwen2", vocab_size=5000)
+    overrides = [f"model.name={toy}", "model.dtype=float32", "sampler.groups=2", "sampler.group_size=8"]
+    read = build.read_recipe(QWEN, overrides=[*overrides, "generation.max_tokens=64", "sampler.max_steps=1"])
+    plan = build.plan(read)[-1]
+    from lapwing.generation import _decoding
+
+    caches = []
+
+    class Watched(_decoding.SlotCache):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            caches.append(self)
+
+    monkeypatch.setattr(_decoding, "SlotCache", Watched)
+    stage = build.make_stage(plan, build.make_workshop(plan, 0))
+    with torch.no_grad():
+        stage.collector.collect(stage.sampler.draw(0))
+    measured = max(sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers) for cache in caches)
+    # The toy's tokens are shorter than those of a model that has read more than four sentences.
+    monkeypatch.setattr("lapwing.api.dry_run._CHARACTERS", 2)
+    assert 0.8 <= requirements([plan], 0)["cache"] / measured <= 1.2
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 bytes"), (1023, "1,023 bytes"), (1536, "1.5 KiB"), (40 * 2**30, "40.0 GiB"), (2**41, "2.0 TiB")],
+)
+def test_sizes_are_said_in_units_of_1024(number, text):
+    assert size_text(number) == text
