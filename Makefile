@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test check bench bench-long bench-credit bench-search scale soak docs clean
+.PHONY: setup train test check bench bench-long bench-credit bench-search bench-gpu scale soak docs clean
 
 # The runtime alone: what `make train` needs.
 .venv/runtime: pyproject.toml constraints.txt
@@ -50,6 +50,10 @@ bench-search: .venv/runtime
 # Time and memory of every credit method on a million steps.
 bench-credit: .venv/runtime
 	$(BIN)/python benchmarks/credit.py
+
+# A real model's sizes at random weights: tokens a second, share of the matrix rate, memory; beside TRL where it is there.
+bench-gpu: .venv/runtime
+	$(BIN)/python benchmarks/gpu.py --out runs/bench_gpu.json
 
 # A small post-trained model against a large one that was not.
 scale: .venv/runtime

@@ -22,6 +22,7 @@ import torch
 
 from lapwing import build
 from lapwing.models.footprint import configuration, footprint
+from lapwing.models.scorer import LOGIT_BYTES
 from lapwing.training.loop import iterate
 
 TOYS = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "toys.py"))
@@ -51,7 +52,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             "frozen_lake_qwen2.5_3b",
             overrides=[
                 *(f"iterations={arguments.iterations + 1}", f"model.name={name}", f"model.dtype={dtype}"),
-                *("loss.name=negative_log_likelihood", "selection.name=all_episodes", "optimizer.minibatches=1"),
+                *("loss={name='negative_log_likelihood'}", "selection={name='all_episodes'}", "optimizer.minibatches=1"),
                 *arguments.set,
             ],
         )
@@ -86,7 +87,7 @@ def figures(name: str, model: Any, plan: Any, rows: list[dict[str, Any]], rate: 
         dtype="bfloat16" if device.startswith("cuda") else "float32",
         row_tokens=settings["row_tokens"],
         batch_tokens=settings["batch_tokens"],
-        logit_bytes=256 * 2**20,
+        logit_bytes=LOGIT_BYTES,
         cache_tokens=settings["batch_tokens"],
         checkpointing=plan.model.settings["gradient_checkpointing"],
     )
@@ -153,7 +154,7 @@ def random_model(name: str, device: str, dtype: str, *, checkpointing: bool) -> 
     with torch.device(device):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable()
     return model.eval()
 
 

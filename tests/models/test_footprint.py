@@ -136,7 +136,7 @@ def measure(config, dtype, lora, checkpointing, played):
     if lora:
         add_adapter(model, lora, seed=0, base="", revision=None)
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable()
     learner = Learner(model, loss=clipped_surrogate, loss_needs=("behavior_logprob", "advantage"),
                       optimizer=AdamW(), seed=0, row_tokens=ROW, batch_tokens=ROW * ROWS)
     for _ in range(2):
