@@ -52,7 +52,11 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             "frozen_lake_qwen2.5_3b",
             overrides=[
                 *(f"iterations={arguments.iterations + 1}", f"model.name={name}", f"model.dtype={dtype}"),
-                *("loss={name='negative_log_likelihood'}", "selection={name='all_episodes'}", "optimizer.minibatches=1"),
+                *(
+                    "loss={name='negative_log_likelihood'}",
+                    "selection={name='all_episodes'}",
+                    "optimizer.minibatches=1",
+                ),
                 *arguments.set,
             ],
         )
@@ -161,6 +165,7 @@ def random_model(name: str, device: str, dtype: str, *, checkpointing: bool) -> 
 def their_trainer(name: str, plan: Any, tokenizer: Any, device: str, dtype: str) -> Any:
     """A function that lets TRL's trainer do one step of the same work and returns its seconds; None without TRL."""
     try:
+        import pyarrow
         from datasets import Dataset
         from trl import GRPOConfig, GRPOTrainer
     except ImportError:
@@ -193,7 +198,8 @@ def their_trainer(name: str, plan: Any, tokenizer: Any, device: str, dtype: str)
             report_to=[],
             disable_tqdm=True,
         ),
-        train_dataset=Dataset.from_list(prompts),
+        # A fingerprint of its own: hashing a table fails with some versions of pyarrow.
+        train_dataset=Dataset(pyarrow.Table.from_pylist(prompts), fingerprint="bench"),
         processing_class=tokenizer,
     )
     return their_steps(trainer, device)

@@ -277,9 +277,12 @@ def _rendezvous(timeout: datetime.timedelta) -> tuple[Any, int, int]:
     from torch.distributed.rendezvous import rendezvous
 
     try:
-        return next(rendezvous("env://", timeout=timeout))
+        store, rank, size = next(rendezvous("env://", timeout=timeout))
     except (RuntimeError, ValueError) as error:
         raise UserError(f"The ranks could not meet ({_first_line(error)}); {_where()}.") from error
+    # After a restart the launcher's store still holds the addresses of the dead.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"attempt {attempt}", store), rank, size
 
 
 def _where() -> str:
