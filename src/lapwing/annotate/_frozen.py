@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from lapwing.models import lora
+from lapwing.models.pretrained import load_in_place
 
 
 def with_earlier_weights(
@@ -26,6 +25,5 @@ def with_earlier_weights(
     if lora.has_adapter(model):
         return model, lora.add_reference(model, weights)
     other = copy.deepcopy(model).requires_grad_(False).eval()
-    for file in sorted(weights.glob("*.safetensors")):
-        other.load_state_dict(load_file(file), strict=False)
+    load_in_place(other, weights)
     return other, contextlib.nullcontext

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from lapwing.core.errors import LapwingError
+from lapwing.models.lora import REFERENCE, adapter_parameters
 
 # Elements of each tensor that a fingerprint reads, at equal distances.
 _SAMPLED = 64
@@ -54,7 +55,7 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Packed]) -> None:
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """A hash of a fixed sample of every parameter, frozen ones included.
+    """A hash of a fixed sample of every parameter, frozen ones included; the learner's alone, its reference, is not.
 
         blake2b(name, dtype, shape, p[⌊0⌋], p[s], p[2s], …)   with s = max(1, ⌊size / 64⌋), at most 64 elements each
 
@@ -62,7 +63,10 @@ def fingerprint(model: torch.nn.Module) -> str:
     sample, is found.
     """
     digest = hashlib.blake2b(digest_size=16)
+    reference = {name for name, _ in adapter_parameters(model, REFERENCE)}
     for name, parameter in sorted(model.named_parameters()):
+        if name in reference:
+            continue
         stride = max(1, parameter.numel() // _SAMPLED)
         digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
         digest.update(_bytes_of(parameter.reshape(-1)[::stride][:_SAMPLED]).tobytes())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from safetensors.torch import load_file
 
 from lapwing.core.errors import LapwingError, UserError
 from lapwing.models import lora as adapters
@@ -134,6 +135,41 @@ def load_folder(folder: Path, *, base: str | None = None, **settings: Any) -> tu
     model, tokenizer = pretrained_model(path=base, **{**settings, "lora": None})
     adapters.attach(model, folder, settings.get("lora"), base=base)
     return model, tokenizer
+
+
+def load_in_place(model: Any, folder: Path) -> None:
+    """Give a whole model the weights of a folder that was saved from one of its architecture.
+
+    Raises:
+      LapwingError: there are none, or they do not fit.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise LapwingError(f"{folder} holds no safetensors weights.")
+    tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    try:
+        if not tensors.keys() <= model.state_dict().keys():
+            # Transformers saves some layers, such as experts, in other parts than it computes with.
+            tensors = _as_computed(model, folder)
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise LapwingError(f"The weights in {folder} do not fit the model: its sizes are others.") from error
+    # Tied embeddings are stored once, so that the head may be missing.
+    tied = {name for name in missing if name.endswith("lm_head.weight")}
+    if unexpected or set(missing) - tied:
+        raise LapwingError(
+            f"The weights in {folder} do not fit the model: {sorted(set(missing) - tied) or unexpected}."
+        )
+
+
+def _as_computed(model: Any, folder: Path) -> dict[str, torch.Tensor]:
+    with quiet():
+        other, info = type(model).from_pretrained(
+            folder, dtype=model.dtype, use_safetensors=True, output_loading_info=True
+        )
+    if odd := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
+        raise LapwingError(f"The weights in {folder} do not fit the model: {odd}.")
+    return other.state_dict()
 
 
 class _Source(NamedTuple):

@@ -246,7 +246,9 @@ class ValueHeads:
             prefix = f"optimizer.{index}."
             found: dict[str, Any] = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
             if found:
-                self.optimizer.state[parameter] = {name: tensor.clone() for name, tensor in found.items()}
+                # Checkpoints are read into the host's memory.
+                moved = {name: tensor.to(parameter.device, copy=True) for name, tensor in found.items()}
+                self.optimizer.state[parameter] = moved
 
 
 class _Joined(NamedTuple):

@@ -290,7 +290,9 @@ class Learner:
         self.masters.restore(tensors)
         for index, weight in enumerate(self.masters.weights):
             prefix = f"optimizer.{index}."
-            found = {n.removeprefix(prefix): _as_saved(t) for n, t in tensors.items() if n.startswith(prefix)}
+            own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            # Checkpoints are read into the host's memory.
+            found = {name: _as_saved(tensor, weight.device) for name, tensor in own.items()}
             if found:
                 self.optimizer.state[weight] = found
             if self._average is not None:
@@ -321,6 +323,7 @@ class _Totals:
         }
 
 
-def _as_saved(tensor: torch.Tensor) -> torch.Tensor | int:
+def _as_saved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor | int:
     """Some optimisers count their steps with a tensor, others with an integer of Python."""
-    return int(tensor) if tensor.dim() == 0 and tensor.dtype == torch.int64 else tensor.clone()
+    is_integer = tensor.dim() == 0 and tensor.dtype == torch.int64
+    return int(tensor) if is_integer else tensor.to(device, copy=True)

@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from lapwing.core.errors import LapwingError
 from lapwing.core.protocols import Coordinator
 from lapwing.models import lora
+from lapwing.models.pretrained import load_in_place
 from lapwing.training.checkpoint import Alone, checkpoints, is_whole, prune
 from lapwing.training.clock import Clock
 from lapwing.training.credited import CreditedRollout
@@ -254,17 +254,4 @@ def _load_weights(model: torch.nn.Module, folder: Path) -> None:
     if lora.has_adapter(model):
         lora.load_adapter(model, folder)
         return
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise LapwingError(f"{folder} holds no safetensors weights.")
-    tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    try:
-        missing, unexpected = model.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise LapwingError(f"The weights in {folder} do not fit the model: its sizes are others.") from error
-    # Tied embeddings are stored once, so that the head may be missing.
-    tied = {name for name in missing if name.endswith("lm_head.weight")}
-    if unexpected or set(missing) - tied:
-        raise LapwingError(
-            f"The weights in {folder} do not fit the model: {sorted(set(missing) - tied) or unexpected}."
-        )
+    load_in_place(model, folder)
