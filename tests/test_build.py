@@ -384,6 +384,10 @@ def test_a_file_that_is_no_recipe_is_refused(text, write):
     assert complaint(write(text))
 
 
+def test_a_last_stage_of_another_name_is_named(write):
+    assert "called 'main', not 'teach'" in complaint(write("[[stage]]\nname = 'teach'"))
+
+
 @pytest.mark.parametrize("name", ["frozen_lake_tny", "", "none.toml", "a\0b.toml", "/", "x" * 300 + ".toml", "..toml"])
 def test_a_recipe_that_is_not_there_is_refused(name):
     assert complaint(name)

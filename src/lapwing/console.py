@@ -207,6 +207,10 @@ def show_evaluation(result: dict[str, Any], *, with_verdict: bool = True) -> Non
         _print_table(*parts)
         _say()
     _say(f"{result['episodes']} matches of {result['game']}, 95 % intervals.")
+    if (usage := result.get("usage")) is not None:
+        cost = "" if usage["cost"] is None else f", cost {usage['cost']:.4f}"
+        tokens = f"{usage['prompt_tokens']:,} prompt and {usage['completion_tokens']:,} reply tokens"
+        _say(f"The server answered {usage['requests']:,} requests: {tokens}{cost}.")
 
 
 def show_comparison(comparison: Any) -> None:

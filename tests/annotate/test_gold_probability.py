@@ -6,14 +6,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from lapwing import build
 from lapwing.annotate.gold_probability import GoldProbability
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import LapwingError
-from lapwing.core.types import Match
+from lapwing.core.types import Answer, Match
 from lapwing.games.game import for_split
 from lapwing.models import lora
+from lapwing.models.chat_format import ChatFormat
 from lapwing.policies.agent import InvalidRule
 from lapwing.rollout.collector import LocalCollector
 from lapwing.rollout.play import initial_state
@@ -115,3 +117,23 @@ def test_a_game_without_gold_answers_is_refused():
     recipe = build.read_recipe("frozen_lake_fixed_tiny", overrides=['annotate=[{name="gold_probability"}]'])
     with pytest.raises(UserError, match="needs a game with gold answers, and frozen_lake has none"):
         build.plan(recipe)
+
+
+# Fails when the answer is looked for in its own tag, or where it would stand if nothing came before it.
+@pytest.mark.parametrize("tag", ["answer", None])
+@pytest.mark.parametrize("opening", ["", "<think>\n"])
+@pytest.mark.parametrize("text", ["a", "answer", "row 3 column 3"])
+def test_the_answers_tokens_are_found_in_what_the_chat_format_writes(played, toy_folder, tmp_path, tag, opening, text):
+    tokenizer = AutoTokenizer.from_pretrained(toy_folder("qwen2"))
+    end = "assistant\n' }}{% endif %}"
+    assert end in tokenizer.chat_template
+    tokenizer.chat_template = tokenizer.chat_template.replace(end, f"assistant\n{opening}' }}}}{{% endif %}}")
+    agent = copy.copy(played[1])
+    agent.chat, agent.parser = ChatFormat(tokenizer), copy.copy(agent.parser)
+    agent.parser.answer_tag = tag
+    assert agent.chat.opened == opening
+    shop, _, *others = played
+    token, counts = annotator((shop, agent, *others), weights=tmp_path)._answer_tokens(Answer(text))
+    assert agent.chat.decode(token[counts]).strip() == text
+    before = agent.chat.read(token[: int(counts.argmax())]).strip()
+    assert before.endswith("<answer>" if tag else "</think>" if opening else "")

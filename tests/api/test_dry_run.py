@@ -61,6 +61,27 @@ def test_eight_bit_moments_take_a_quarter():
     assert foretold(QWEN, "optimizer.state=8bit")["moments"] == foretold(QWEN)["moments"] / 4
 
 
+def test_a_file_of_demonstrations_is_not_played(tmp_path):
+    file = tmp_path / "demos.jsonl"
+    file.write_text("{}\n")
+    clone = ("credit", "selection", "aggregation", "loss", "sampler")
+    recipe = build.as_recipe(
+        {
+            "stage": [
+                {
+                    **{k: v for k, v in build.read_recipe(QWEN).stages[-1].items() if k not in clone},
+                    "collector": {"name": "demonstrations", "path": str(file), "episodes": 12},
+                    "loss": {"name": "negative_log_likelihood"},
+                }
+            ]
+        },
+        "mine",
+    )
+    found = requirements(build.plan(recipe), 0)
+    assert found["cache"] == 0
+    assert "at most 12 episodes from a file" in describe(found)
+
+
 def test_an_unknown_model_says_so():
     found = foretold(QWEN, "model.name=nobody/knows-this")
     assert not found["known"]
@@ -99,3 +120,16 @@ def test_the_cache_is_foretold_within_a_fifth(toy_folder, make_toy, tmp_path, mo
 )
 def test_sizes_are_said_in_units_of_1024(number, text):
     assert size_text(number) == text
+
+
+# Fails when a transcript that is longer than a forward pass is foretold as rows of the usual size.
+def test_a_transcript_that_is_longer_than_a_pass_is_a_pass_of_its_own():
+    from lapwing.api.dry_run import _context_tokens
+
+    context = "policy.context.name=transcript"
+    small = ("generation.batch_tokens=1024", "generation.row_tokens=1024", context)
+    plan = build.plan(build.read_recipe(QWEN, overrides=small))[-1]
+    longest = _context_tokens(plan) + plan.generation.settings["max_tokens"]
+    assert longest > 3000
+    wide = (f"generation.batch_tokens={longest}", f"generation.row_tokens={longest}", context)
+    assert foretold(QWEN, *small)["activations"] == foretold(QWEN, *wide)["activations"]

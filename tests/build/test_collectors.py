@@ -1,11 +1,14 @@
 """The sections `collector` and `learner` of a recipe: what they build, and what goes with what."""
 
+import dataclasses
 import json
 
 import pytest
+import torch
 
 import lapwing
 from lapwing import build
+from lapwing.build.collectors import _in_an_actor
 from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.storage import read_json, read_json_lines
 from lapwing.distributed.ray_collector import RayCollector
@@ -160,3 +163,14 @@ def test_a_run_with_actors_equals_one_without(small, tmp_path):
         assert [row[name] for row in one] == pytest.approx([row[name] for row in two], abs=1e-5)
     assert two[-1]["collector/deaths"] == 0
     assert local.evaluation == spread.evaluation
+
+
+def test_actors_on_other_devices_have_the_learners_number_format(small, toy_folder):
+    own = [change for change in small if not change.startswith("model.")]
+    named = [*own, "collector.name=ray", f"model.name={toy_folder('qwen2')}"]
+    read = build.read_recipe("frozen_lake_tiny", overrides=named)
+    found = build.plan(read)
+    shop = build.make_workshop(found[-1], 0)
+    shop.model.bfloat16()  # as "auto" makes it on a GPU
+    _, model = _in_an_actor(found[-1], dataclasses.replace(shop, origin=build.Origin(build.resolved(read, found))))()
+    assert model.dtype == torch.bfloat16

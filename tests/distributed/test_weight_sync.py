@@ -1,11 +1,14 @@
 """Weights arrive whole and to the bit, or not at all."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from lapwing.core.errors import LapwingError
 from lapwing.distributed.weight_sync import fingerprint, load_weights, pack_weights
+from lapwing.models import lora
 
 
 def some_model(seed, dtype=torch.float32, width=40):
@@ -87,3 +90,17 @@ def test_packing_copies_nothing_that_the_store_will_copy_anyway():
     learner = some_model(0)
     weights = pack_weights(learner)
     assert np.shares_memory(weights["1.weight"].data, learner[1].weight.detach().numpy())
+
+
+# Fails when the learner's fingerprint holds what no actor has, so that every answer looks like one of other weights.
+def test_the_learners_reference_is_no_part_of_what_actors_play_with(make_model, tmp_path):
+    learner = copy.deepcopy(make_model())
+    lora.add_adapter(learner, lora.LoraSettings(rank=2), seed=0, base="tiny", revision=None)
+    actor = copy.deepcopy(learner)
+    with torch.no_grad():
+        for _, parameter in lora.adapter_parameters(learner):
+            parameter.add_(0.1)
+    lora.save_adapter(tmp_path, learner)
+    lora.add_reference(learner, tmp_path)
+    load_weights(actor, stored(pack_weights(learner)))
+    assert fingerprint(actor) == fingerprint(learner)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import lapwing
+from lapwing import build
 from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.storage import read_json, write_json
 
@@ -209,14 +210,18 @@ def test_resuming_what_is_no_run_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_began_from_another_goes_on_after_that_one_is_gone(tmp_path, small_run, small):
+def test_a_run_that_began_from_another_goes_on_after_that_one_is_gone(tmp_path, small_run, small, monkeypatch):
     other = shutil.copytree(small_run, tmp_path / "other")
     run = lapwing.train("frozen_lake_tiny", run=tmp_path / "run", overrides=small, start_from=other).path
     shutil.rmtree(other)
     finished = (run / "evaluation.json").read_bytes()
     write_json(run / "manifest.json", read_json(run / "manifest.json") | {"status": "running"})
+    origins, make = [], build.make_stage
+    monkeypatch.setattr(build, "make_stage", lambda plan, shop: origins.append(shop.origin) or make(plan, shop))
     lapwing.resume(run)
     assert (run / "evaluation.json").read_bytes() == finished
+    # Whoever builds the model again later on finds it: newer checkpoints are deleted as the run goes on.
+    assert [origin.weights for origin in origins] == [run / "checkpoints" / "0" / "model"]
 
 
 def test_a_recipe_of_a_run_that_no_longer_fits_the_weights_is_refused(copied):

@@ -172,7 +172,7 @@ def test_retry_after_is_a_number_a_date_or_nothing():
     ("trouble", "sentence"),
     [
         (error(401), "wants another key .HTTP 401.: the one in the environment variable OPENAI_API_KEY is refused"),
-        (error(404, "unknown"), "knows no model 'm'.*unknown"),
+        (error(404, "unknown"), "knows no model 'm'.*unknown.*model.name"),
         (error(400, "maximum context length is 8 tokens"), "HTTP 400: maximum context length is 8 tokens"),
         (error(422, "what\nis this"), "HTTP 422: what is this"),
         (error(429, "pay first", code="insufficient_quota"), "HTTP 429: pay first"),
@@ -188,6 +188,13 @@ def test_what_will_not_pass_is_one_sentence_at_once(start, trouble, sentence):
     assert len(server.bodies) == 1
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+def test_a_key_that_is_not_set_is_asked_for_by_its_name(start, monkeypatch):
+    _, client = start(error(401), concurrency=1, api_key_env="MY_KEY")
+    monkeypatch.delenv("MY_KEY", raising=False)
+    with pytest.raises(UserError, match=r"wants a key .HTTP 401.: set the environment variable MY_KEY"):
+        client.complete([MESSAGES], [1])
 
 
 def test_the_deadline_holds_for_the_whole_call(start):

@@ -2,13 +2,15 @@ import json
 import shutil
 import struct
 import time
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lapwing.core.errors import UserError
-from lapwing.models.pretrained import load_folder, pretrained_model
+from lapwing.annotate._frozen import with_earlier_weights
+from lapwing.core.errors import LapwingError, UserError
+from lapwing.models.pretrained import load_folder, load_in_place, pretrained_model, quiet
 
 ARCHITECTURES = ("qwen2", "qwen3", "llama", "gemma")
 IDS = torch.tensor([[5, 9, 200, 31, 77, 8, 120, 64, 3, 18, 250, 90]])
@@ -115,6 +117,14 @@ def test_a_tokenizer_without_a_token_for_padding_works(toy_folder, tmp_path):
     model, tokenizer = load(folder)
     assert tokenizer.pad_token is None
     assert torch.isfinite(model(IDS).logits).all()
+
+
+def test_a_folder_without_a_tokenizer_is_refused(folder):
+    # Transformers makes an empty one, and games would fail much later.
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(UserError, match="has no tokenizer; put its tokenizer files"):
+        load(folder)
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused(folder):
@@ -262,3 +272,41 @@ def test_a_folder_that_is_none_is_refused(tmp_path):
         load(tmp_path / "nothing")
     with pytest.raises(UserError, match=r"holds no model: it has no config\.json"):
         load_folder(tmp_path)
+
+
+def some_experts(seed):
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    torch.manual_seed(seed)
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "moe_intermediate_size": 8, "head_dim": 8}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    experts: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2}
+    config = Qwen3MoeConfig(vocab_size=64, num_hidden_layers=2, max_position_embeddings=64, **sizes, **heads, **experts)
+    return Qwen3MoeForCausalLM(config).eval()
+
+
+def same(one, other):
+    other = dict(other.named_parameters())
+    return all(torch.equal(parameter, other[name]) for name, parameter in one.named_parameters())
+
+
+# Fails when names in a file are taken for those of the model: experts are saved one by one and computed together.
+def test_experts_are_loaded_again(tmp_path):
+    model, other = some_experts(0), some_experts(1)
+    with quiet():
+        model.save_pretrained(tmp_path)
+    load_in_place(other, tmp_path)
+    assert same(model, other)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+    frozen, _ = with_earlier_weights(other, tmp_path)
+    assert same(model, frozen)
+
+
+def test_weights_of_another_architecture_do_not_fit(toy_folder, tmp_path):
+    model, _ = load(toy_folder("qwen2"))
+    with pytest.raises(LapwingError, match="do not fit the model"):
+        load_in_place(model, toy_folder("gemma"))
+    with pytest.raises(LapwingError, match="holds no safetensors"):
+        load_in_place(model, tmp_path)

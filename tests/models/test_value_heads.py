@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -220,3 +222,13 @@ def test_settings_out_of_range_are_refused_by_name(settings):
     (name,) = settings
     with pytest.raises(UserError, match=name):
         CriticSettings(**settings)
+
+
+# The device "meta" stands for a GPU, whose fused step takes no moments from another device.
+def test_moments_that_were_read_from_a_file_come_to_the_device_of_the_weights(make_model):
+    saved = taught(make_model()).state()
+    assert {tensor.device.type for tensor in saved.values()} == {"cpu"}
+    elsewhere = critic(copy.deepcopy(make_model()).to("meta"))
+    elsewhere.restore(saved)
+    found = [tensor for state in elsewhere.optimizer.state.values() for tensor in state.values()]
+    assert {tensor.device.type for tensor in found} == {"meta"}

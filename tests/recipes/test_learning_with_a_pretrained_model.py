@@ -109,7 +109,9 @@ def test_an_adapter_leaves_for_peft_and_merged(adapted, tmp_path):
     folder = export(adapted.path, tmp_path / "merged")
     whole = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
     assert torch.equal(logits_of(whole), logits_of(merged(model)))
-    assert "library_name: transformers" in (folder / "README.md").read_text("utf-8")
+    card = (folder / "README.md").read_text("utf-8")
+    assert "library_name: transformers" in card
+    assert "| LoRA | rank 16, alpha 32" in card
 
 
 def test_an_export_refuses_what_it_cannot_do(whole, tmp_path):

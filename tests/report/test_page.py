@@ -278,3 +278,11 @@ def test_the_name_of_a_part_is_text(make_run, make_evaluation, read, payload):
     assert "figure-parts" in page.ids
     assert not page.wrong
     assert {"script", "img"} & set(page.tags) == set()
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"), [([1, 1], None), ([2, 2], "ranks2"), ([2, 1], "ranks2, then 1: not repeatable to the last bit")]
+)
+def test_a_change_of_ranks_is_said(make_run, read, ranks, said):
+    _, page = read(make_run(manifest={"ranks": ranks}))
+    assert "ranks" not in page.text if said is None else said in page.text

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 from functools import partial
 
@@ -542,3 +543,19 @@ def test_a_model_of_two_words_learns_the_better_arm(make_match):
         learner.update(batch, batch.spread(advantage), weight)
         generator.forget()
     assert np.exp(probability()["logprob"][0]) > 0.95
+
+
+# Fails on a GPU too: a fused step takes no moments from another device. The device "meta" stands for one here.
+@pytest.mark.parametrize("average", [0.0, 0.5])
+def test_moments_that_were_read_from_a_file_come_to_the_device_of_the_weights(make_model, batch, average):
+    advantage, weight = numbers(batch)
+    learner = make_learner(make_model(), optimizer={"average": average})
+    learner.update(batch, advantage, weight)
+    saved = learner.state()
+    assert {tensor.device.type for tensor in saved.values()} == {"cpu"}
+    model = copy.deepcopy(make_model()).to("meta")
+    model.tie_weights()
+    elsewhere = make_learner(model, optimizer={"average": average})
+    elsewhere.restore(saved, learner.version)
+    found = [tensor for state in elsewhere.optimizer.state.values() for tensor in state.values()]
+    assert {tensor.device.type for tensor in found} == {"meta"}

@@ -63,3 +63,22 @@ def test_what_is_left_is_learnt_from(stage):
     (row, _) = iterate(stage, stage.make_learner(), 0, lambda rollout: None)
     assert row["update/skipped"] == 0.0
     assert 0 < row["selection/episodes"] < row["rollout/new_episodes"]
+
+
+# Fails when keys and values of contexts stay on the device during the update.
+def test_what_generation_keeps_is_given_back_before_the_update(stage):
+    store = stage.policy.generator._memory.prefixes
+    store.begin(2**20)
+    learner, kept = stage.make_learner(), []
+    update = learner.update
+
+    def watched(*given, **settings):
+        kept.append(store.bytes)
+        return update(*given, **settings)
+
+    learner.update = watched
+    token = np.arange(9, dtype=np.int32)
+    for _ in iterate(stage, learner, 0, lambda rollout: None):
+        store.add(token, [(torch.zeros(2, 9, 4), torch.zeros(2, 9, 4))])
+        assert store.bytes > 0
+    assert kept == [0, 0]

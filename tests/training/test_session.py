@@ -18,6 +18,7 @@ from lapwing import build
 from lapwing.core.errors import UserError
 from lapwing.core.storage import read_json, read_json_lines
 from lapwing.training.metrics import METRICS
+from lapwing.training.run_folder import RunFolder
 
 QUICK = ("iterations=2", "warm_start.iterations=1", "evaluation.episodes=4", "evaluation.development_episodes=2")
 
@@ -211,6 +212,30 @@ def test_from_what_is_no_run_is_refused_before_anything_is_written(train, tmp_pa
     with pytest.raises(UserError, match="is no run"):
         train(start_from=tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_refused_before_the_first_iteration_leaves_no_folder(toy_folder, tmp_path):
+    demonstrations = tmp_path / "demos.jsonl"
+    demonstrations.write_text("not json\n")
+    main = {
+        "name": "main",
+        "iterations": 1,
+        "game": {"name": "bandit"},
+        "model": {"name": str(toy_folder("qwen2"))},
+        "collector": {"name": "demonstrations", "path": str(demonstrations), "episodes": 1},
+        "loss": {"name": "negative_log_likelihood"},
+    }
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(tomli_w.dumps({"stage": [main]}))
+    with pytest.raises(UserError, match="no demonstrations"):
+        lapwing.train(str(recipe), run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_has_learnt_is_never_discarded(small_run):
+    RunFolder(small_run).discard_unlearnt()
+    assert (small_run / "manifest.json").is_file()
+    assert (small_run / "checkpoints" / "6").is_dir()
 
 
 def test_a_folder_that_holds_something_is_left_alone(train, tmp_path):

@@ -1,6 +1,7 @@
 """How probable the gold answer is at every step."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,15 @@ class GoldProbability:
 
     def _answer_tokens(self, action: Action) -> tuple[np.ndarray, np.ndarray]:
         """The composed answer, and which of its tokens are the answer's own."""
-        token = self._agent.reply(action)
-        composed, text = self._agent.parser.compose(action), action.text
-        start = composed.index(text)
-        decode = self._agent.tokenizer.decode
-        ends = np.array([len(decode(token[:n])) for n in range(len(token) + 1)])
+        compose, chat = self._agent.parser.compose, self._agent.chat
+        composed, text = compose(action), action.text
+        # The answer "a" occurs in its tag, too: it begins where an empty one has another character.
+        pairs = zip(composed, compose(dataclasses.replace(action, text="")), strict=False)
+        opening = next((n for n, (one, other) in enumerate(pairs) if one != other), 0)
+        token = chat.reply(composed, is_ended=False)
+        ends = np.array(chat.boundaries(token))
+        # The chat format may put something before what is composed, such as the end of a thought, and nothing after it.
+        start = len(chat.read(token)) - len(composed) + opening
         # A token that holds a character of the answer is the answer's.
         counts = (ends[1:] > start) & (ends[:-1] < start + len(text))
         return token, counts

@@ -34,11 +34,14 @@ def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:
 
     settings, generation = main.model.settings, main.generation.settings
     lora = settings.get("lora")
+    longest = _context_tokens(main) + generation["max_tokens"]
+    # A sequence that is longer than a pass is a pass of its own.
+    alone = longest if longest > generation["batch_tokens"] else 0
     foretold = footprint(
         config,
         dtype=dtype,
-        row_tokens=generation["row_tokens"],
-        batch_tokens=generation["batch_tokens"],
+        row_tokens=max(generation["row_tokens"], alone),
+        batch_tokens=max(generation["batch_tokens"], alone),
         logit_bytes=LOGIT_BYTES,
         cache_tokens=_cache_tokens(main, config, dtype, found["episodes"]),
         checkpointing=settings.get("gradient_checkpointing", False),
@@ -78,7 +81,7 @@ def _cache_tokens(main: build.StagePlan, config: Any, dtype: str, episodes: int)
     from lapwing.models.footprint import cache_bytes_per_token
 
     generation = main.generation.settings
-    if not generation.get("cache", False) or generation["max_tokens"] == 1:
+    if build.is_cloned(main) or not generation.get("cache", False) or generation["max_tokens"] == 1:
         return 0
     slots = -(-(_context_tokens(main) + generation["max_tokens"] + 1) // _SLOTS) * _SLOTS
     if config.get_text_config().vocab_size <= _SMALL_VOCABULARY:
@@ -103,6 +106,8 @@ def _context_tokens(main: build.StagePlan) -> int:
 
 def _work(main: build.StagePlan) -> dict[str, int]:
     sampler = main.sampler.settings
+    if build.is_cloned(main):
+        return {"episodes": main.collector.settings["episodes"], "steps": 0, "reply_tokens": 0}
     episodes = sampler.get("groups", 1) * sampler.get("group_size", 1)
     steps = episodes * sampler["max_steps"]
     return {"episodes": episodes, "steps": steps, "reply_tokens": steps * main.generation.settings["max_tokens"]}
@@ -128,10 +133,8 @@ def describe(found: Mapping[str, Any]) -> str:
     Args:
       found: what `requirements` returned.
     """
-    lines = [
-        ("an iteration", f"at most {found['episodes']:,} episodes, {found['steps']:,} steps, "
-         f"{found['reply_tokens']:,} reply tokens"),
-    ]  # fmt: skip
+    played = f", {found['steps']:,} steps, {found['reply_tokens']:,} reply tokens" if found["steps"] else " from a file"
+    lines = [("an iteration", f"at most {found['episodes']:,} episodes{played}")]
     if not found["known"]:
         where = "the folder" if Path(found["model"]).is_dir() else "the hub (not in the local cache)"
         lines.append(("memory", f"unknown: the sizes of {found['model']} are in {where}"))

@@ -37,6 +37,7 @@ def export(
       UserError: there is no such run, it is not finished, the folder is taken, or the hub refuses.
     """
     from lapwing.models import lora
+    from lapwing.models.pretrained import quiet
     from lapwing.report.model_card import model_card
 
     opened, target = RunFolder.open(Path(run)), Path(folder)
@@ -52,7 +53,8 @@ def export(
     if is_adapter and not adapter:
         plan = build.plan(build.read_recipe(str(opened.recipe)))[-1]
         shop = build.make_workshop(plan, 0, weights=weights, trust_remote_code=trust_remote_code)
-        lora.save_merged(shop.model, shop.tokenizer, target)
+        with quiet():
+            lora.save_merged(shop.model, shop.tokenizer, target)
     else:
         shutil.copytree(weights, target, dirs_exist_ok=True)
     write_text(target / "README.md", card)

@@ -58,6 +58,13 @@ def last_model(run: Path) -> Path:
     return found[-1] / "model"
 
 
+def first_model(run: Path) -> Path:
+    """The Hugging Face folder of a run's oldest whole checkpoint; number 0 is never deleted."""
+    from lapwing.training.checkpoint import checkpoints
+
+    return checkpoints(run)[0] / "model"
+
+
 def has_checkpoint(folder: RunFolder) -> bool:
     """Whether a run has a whole checkpoint."""
     from lapwing.training.checkpoint import checkpoints

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lapwing import __version__, build
-from lapwing.api.loading import has_checkpoint, last_model
+from lapwing.api.loading import first_model, has_checkpoint, last_model
 from lapwing.api.playing import measure
 from lapwing.api.warm_start_cache import warm_start_cache
 from lapwing.core.columns import PART_PREFIX
@@ -100,8 +100,13 @@ def train(
     _on_first(team, lambda: RunFolder.create(path, resolved, manifest), "the run folder")
     folder, watch = _open(team, path), _watcher(team, watch)
     watch({"event": "run", "path": str(path)})
-    session = _session(folder, plans, shop, watch)
-    session.run()
+    try:
+        session = _session(folder, plans, shop, watch)
+        session.run()
+    except UserError:
+        # What is missing may show only now; the same command must run once it is there.
+        folder.discard_unlearnt()
+        raise
     return _finish(folder, plans, shop, watch, started)
 
 
@@ -151,8 +156,9 @@ def _go_on(
     started = time.monotonic()
     start_from = manifest.get("start_from")
     if start_from:
-        # The run's own tokenizer, where it has one: the earlier run may be gone by now.
-        weights = last_model(folder.path if has_checkpoint(folder) else Path(start_from))
+        # The run's own, where it has one: the earlier run may be gone by now. Checkpoint 0 stays for as long as the run
+        # goes on, and actors that take the place of others begin with it.
+        weights = first_model(folder.path) if has_checkpoint(folder) else last_model(Path(start_from))
         origin = dataclasses.replace(origin, weights=weights)
     shop = _workshop(plans[-1], recipe.seed, origin, team)
     session = _session(folder, plans, shop, watch)

@@ -125,4 +125,5 @@ def _in_an_actor(stage: StagePlan, shop: Any) -> Callable[[], tuple[Any, Any]]:
         weights=None if origin.weights is None else str(origin.weights),
         allow_code=origin.allow_code,
         trust_remote_code=origin.trust_remote_code,
+        dtype=str(shop.model.dtype).removeprefix("torch."),
     )

@@ -201,6 +201,8 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         aggregation=bind(stage.aggregation),
         make_learner=functools.partial(_make_learner, stage, shop),
         forget=agent.generator.forget,
+        # Not every generator keeps something on the learner's device.
+        release=getattr(agent.generator, "release", lambda: None),
     )
 
 

@@ -174,8 +174,10 @@ def as_recipe(data: Mapping[str, Any], fallback: str) -> Recipe:
     if unknown:
         raise UserError(f"A recipe has the keys name, seed and [[stage]], not '{sorted(unknown)[0]}'.")
     stages = _checked_stages(data.get("stage", []))
-    if not stages or stages[-1]["name"] != "main":
+    if not stages:
         raise UserError("A recipe needs at least one [[stage]] table; the last one is called 'main'.")
+    if stages[-1]["name"] != "main":
+        raise UserError(f"The last [[stage]] of a recipe is called 'main', not '{stages[-1]['name']}'.")
     name = data.get("name", fallback)
     # The name becomes a part of a folder's name.
     if not isinstance(name, str) or not re.fullmatch(r"[\w][\w. +-]{0,99}", name):

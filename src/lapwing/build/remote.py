@@ -1,5 +1,6 @@
 """What an actor of a remote collector builds: a stage's agent and collector, from nothing but the resolved recipe."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ def make_remote(
     weights: str | None = None,
     allow_code: tuple[str, ...] = (),
     trust_remote_code: bool = False,
+    dtype: str | None = None,
 ) -> tuple[Any, Any]:
     """Build the collector of a stage and the model that it plays with, in whatever process this is called.
 
@@ -29,6 +31,7 @@ def make_remote(
         says what the model is, and its tensors are replaced by the learner's.
       allow_code: packages outside Lapwing whose code the recipe may name.
       trust_remote_code: run code that comes with a pretrained model.
+      dtype: of the learner's model, which "auto" would not find on a machine with another device.
 
     Returns:
       A `LocalCollector` and its model.
@@ -41,7 +44,13 @@ def make_remote(
     found = [stage for stage in plans if stage.name == stage_name]
     if not found:
         raise LapwingError(f"The recipe has no stage '{stage_name}', only {[stage.name for stage in plans]}.")
+    model = plans[-1].model
+    if dtype is not None and model.settings.get("dtype") == "auto":
+        model = model._replace(settings={**model.settings, "dtype": dtype})
     shop = make_workshop(
-        plans[-1], seed, weights=None if weights is None else Path(weights), trust_remote_code=trust_remote_code
+        dataclasses.replace(plans[-1], model=model),
+        seed,
+        weights=None if weights is None else Path(weights),
+        trust_remote_code=trust_remote_code,
     )
     return local_collector(found[0], make_agent(found[0], shop, taught=True)), shop.model

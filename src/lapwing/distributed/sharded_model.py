@@ -148,8 +148,9 @@ class ShardedModel:
         weight = self._trained[number]
         if tensor.shape != self.weights[number].shape:
             return tensor
+        here = tensor.to(self.weights[number].device)
         return DTensor.from_local(
-            tensor, self.mesh, [Shard(0)], run_check=False, shape=weight.shape, stride=weight.stride()
+            here, self.mesh, [Shard(0)], run_check=False, shape=weight.shape, stride=weight.stride()
         )
 
 

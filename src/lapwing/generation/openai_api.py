@@ -255,13 +255,20 @@ class OpenAIAPI:
 
     def _refusal(self, status: int, said: str) -> str:
         if status in (401, 403):
-            state = "is refused" if os.environ.get(self.api_key_env) else "is missing: the variable is not set"
+            if not os.environ.get(self.api_key_env):
+                return (
+                    f"{self._server} wants a key (HTTP {status}): set the environment variable {self.api_key_env} to "
+                    "it, or name another one in api_key_env."
+                )
             return (
                 f"{self._server} wants another key (HTTP {status}): the one in the environment variable "
-                f"{self.api_key_env} {state}."
+                f"{self.api_key_env} is refused."
             )
         if status == 404:
-            return f"{self._server} knows no model '{self.model}', or no chat completions there (HTTP 404: {said})."
+            return (
+                f"{self._server} knows no model '{self.model}', or no chat completions there (HTTP 404: {said}); give "
+                "its name there in model.name, or as an opponent's model."
+            )
         return f"{self._server} refused a request (HTTP {status}: {said})."
 
     def _said(self, error: Any) -> str:

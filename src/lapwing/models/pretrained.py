@@ -277,6 +277,9 @@ def _load_tokenizer(source: _Source) -> Any:
 
     with _one_sentence(source):
         tokenizer: Any = AutoTokenizer.from_pretrained(source.found, **source.given)
+    # Transformers makes an empty tokenizer where a folder has none.
+    if not tokenizer.encode("a", add_special_tokens=False):
+        raise UserError(f"The model '{source.name}' has no tokenizer; put its tokenizer files beside its weights.")
     if not tokenizer.chat_template:
         raise UserError(f"The tokenizer of '{source.name}' has no chat template; choose an instruction-tuned model.")
     return tokenizer

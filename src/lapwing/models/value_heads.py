@@ -232,9 +232,10 @@ class ValueHeads:
         """Weights, moments and counts as tensors by name, for an exact resume."""
         tensors = {"counts": torch.tensor([self.updates, self.iterations], dtype=torch.int64)}
         for index, parameter in enumerate(self.parameters):
-            tensors[f"weight.{index}"] = parameter.detach().clone()
+            # On the device a checkpoint would take as much again as what it saves.
+            tensors[f"weight.{index}"] = parameter.detach().to("cpu", copy=True)
             for name, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).detach().clone()
+                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).detach().to("cpu", copy=True)
         return tensors
 
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -93,6 +93,7 @@ def _how(manifest: Mapping[str, Any], recipe: Mapping[str, Any], main: Mapping[s
         "recipe": recipe["name"],
         "training seed": recipe["seed"],
         "parameters": f"{manifest['parameters']:,}" if "parameters" in manifest else None,
+        "LoRA": ", ".join(f"{key} {value}" for key, value in main["model"].get("lora", {}).items()) or None,
         "iterations": main["iterations"],
         "credit": main.get("credit", {}).get("name"),
         "selection": main.get("selection", {}).get("name"),

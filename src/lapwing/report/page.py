@@ -213,12 +213,22 @@ def _facts(run: _Run) -> list[tuple[str, str]]:
         "warm start": None if warm is None else f"{_maybe_seconds(warm)}{cached}",
         "whole run": _maybe_seconds(seconds.get("total")),
         "resumed at iteration": ", ".join(map(str, resumed)) or None,
+        "ranks": _ranks(run.manifest.get("ranks", [])),
         "Lapwing": run.manifest.get("lapwing"),
         **{str(name): version for name, version in run.manifest.get("versions", {}).items()},
         "commit": run.manifest.get("commit"),
         "begun": run.manifest.get("created"),
     }
     return [(_short(name), _short(value)) for name, value in found.items() if value is not None]
+
+
+def _ranks(sizes: Sequence[int]) -> str | None:
+    """How many processes trained; sums in another order are why a run with other ranks does not repeat bit by bit."""
+    if all(size == 1 for size in sizes):
+        return None
+    if len(set(sizes)) == 1:
+        return str(sizes[0])
+    return f"{', then '.join(map(str, sizes))}: not repeatable to the last bit"
 
 
 def _maybe_count(value: float | None) -> str | None:

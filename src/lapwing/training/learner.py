@@ -16,7 +16,7 @@ from lapwing.models.distinct import DistinctReplies
 from lapwing.models.recompute import recomputing
 from lapwing.models.scorer import Scored, Scorer
 from lapwing.training.adamw import AdamW, Schedule, make_optimizer
-from lapwing.training.master_weights import Masters, MasterWeights
+from lapwing.training.master_weights import Masters, MasterWeights, on_host
 from lapwing.training.tokens import Sums, Tokens, truncated_behavior
 
 Loss = Callable[..., torch.Tensor]
@@ -275,13 +275,13 @@ class Learner:
             self.masters.copy_back()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Master weights, moments, step counts and averages as tensors by name, for an exact resume."""
+        """Master weights, moments, step counts and averages as host tensors by name, for an exact resume."""
         tensors = self.masters.state()
         for index, weight in enumerate(self.masters.weights):
             for name, value in self.optimizer.state.get(weight, {}).items():
-                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).detach().clone()
+                tensors[f"optimizer.{index}.{name}"] = on_host(torch.as_tensor(value))
             if self._average is not None:
-                tensors[f"average.{index}"] = self._average[index].clone()
+                tensors[f"average.{index}"] = on_host(self._average[index])
         return tensors
 
     def restore(self, tensors: Mapping[str, torch.Tensor], version: int) -> None:

@@ -41,6 +41,7 @@ def iterate(stage: Stage, learner: Learner, first: int, record: Callable[[Credit
             advantage, selection, weight = _weigh(stage, batch, credited, iteration)
         with clock("update"):
             stage.play_ahead(iteration + 1)
+            stage.release()
             # While a critic warms up, it learns alone.
             ready = all(critic.ready for critic in stage.critics)
             learned = [critic.learn(batch, credited) for critic in stage.critics]

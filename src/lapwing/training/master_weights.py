@@ -99,15 +99,23 @@ class MasterWeights:
 
     def state(self) -> dict[str, torch.Tensor]:
         """The copies by name; parameters that are their own masters are in the model."""
-        copied = {id(w) for _, w in self._copied}
-        return {f"master.{i}": w.detach().clone() for i, w in enumerate(self.weights) if id(w) in copied}
+        return {name: on_host(weight) for name, weight in self._named().items()}
 
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take back what `state` returned, and round it to the parameters."""
         with torch.no_grad():
-            for name in self.state():
-                self.weights[int(name.removeprefix("master."))].copy_(tensors[name])
+            for name, weight in self._named().items():
+                weight.copy_(tensors[name])
         self.copy_back()
+
+    def _named(self) -> dict[str, torch.Tensor]:
+        copied = {id(w) for _, w in self._copied}
+        return {f"master.{i}": w for i, w in enumerate(self.weights) if id(w) in copied}
+
+
+def on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in the host's memory: on the device a checkpoint would take as much again as what it saves."""
+    return tensor.detach().to("cpu", copy=True)
 
 
 def _move(weight: torch.Tensor, parameter: torch.Tensor) -> None:

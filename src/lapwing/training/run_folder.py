@@ -1,6 +1,8 @@
 """The folder of a run: recipe, manifest, metrics, episodes, checkpoints, evaluation, report."""
 
+import contextlib
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,18 @@ class RunFolder:
             raise UserError(f"{path} is no run: it has no recipe.toml and manifest.json.")
         return folder
 
+    def discard_unlearnt(self) -> None:
+        """Remove what `create` began, if no iteration is in the log."""
+        if self.metrics.is_file() and self.read_metrics():
+            return
+        for part in (self.path / "checkpoints", self.path / "episodes"):
+            shutil.rmtree(part, ignore_errors=True)
+        for file in (self.metrics, self.manifest, self.recipe):
+            file.unlink(missing_ok=True)
+        # The folder itself stays where somebody else keeps something in it.
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
     def read_manifest(self) -> dict[str, Any]:
         """The manifest."""
         return read_json(self.manifest)
@@ -118,6 +132,9 @@ class RunFolder:
 
 class Onlooker(RunFolder):
     """The folder of a run for processes that take part in it and leave its files to another one."""
+
+    def discard_unlearnt(self) -> None:
+        """Remove nothing."""
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write nothing."""

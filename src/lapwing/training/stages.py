@@ -27,9 +27,8 @@ class Stage:
       make_learner: builds the learner, with a fresh optimiser.
       make_annotators: builds the annotators, given the Hugging Face folder of the reference weights.
       annotators: add columns to what was played.
-      forget: tells the generator that the weights changed.
-      checkpoint_every: iterations between checkpoints.
-      evaluate_every: iterations between evaluations on development matches; 0 never.
+      forget, release: tell the generator that the weights changed, and that the update wants its memory.
+      checkpoint_every, evaluate_every: iterations between checkpoints, and evaluations in development (0 never).
     """
 
     name: str
@@ -44,6 +43,7 @@ class Stage:
     aggregation: Callable[[EpisodeBatch, Selection], np.ndarray]
     make_learner: Callable[[], Learner]
     forget: Callable[[], None]
+    release: Callable[[], None] = lambda: None
     make_annotators: Callable[[Path], list[Annotator]] = lambda _: []
     annotators: Sequence[Annotator] = ()
     shaping: Sequence[Callable[[EpisodeBatch], EpisodeBatch]] = ()
