@@ -120,7 +120,7 @@ def test_offline_mode_asks_nobody(cache, black_hole, toy_folder, monkeypatch):
     remember(cache, toy_folder("qwen2"))
     started = time.monotonic()
     assert find_model("someone/toy").startswith(str(cache))
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2.5  # the black hole takes three seconds
 
 
 def test_a_copy_of_another_revision_does_not_do(cache, closed, toy_folder):
@@ -154,4 +154,4 @@ def test_what_can_only_be_a_folder_is_not_looked_up(path, black_hole):
     started = time.monotonic()
     with pytest.raises(UserError, match="There is no folder"):
         find_model(path)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 2.5

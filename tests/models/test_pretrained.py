@@ -197,7 +197,7 @@ def test_a_safetensors_file_with_an_impossible_header_is_refused_at_once(content
     started = time.monotonic()
     with pytest.raises(UserError, match="is damaged or no safetensors file"):
         load(folder)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 def test_weights_that_are_cut_off_are_refused(folder):
