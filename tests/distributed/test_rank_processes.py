@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -160,7 +161,8 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, ended):
     # SIGTERM to the launcher reaches all ranks; they save at the same point.
     launcher.terminate()
     _, errors = launcher.communicate(timeout=60)
-    assert "Rank 0 lost rank 1, which last took part in" in errors
+    # Who was lost is known unless the launcher's store was gone first.
+    assert re.search(r"Rank 0 lost (rank 1, which last took part in|another rank)", errors)
     assert json.loads(manifest.read_text("utf-8"))["status"] == "interrupted"
     numbered = [row["iteration"] for row in rows(folder) if row["stage"] == "main"]
     assert numbered == list(range(len(numbered))), "no iteration is missing or there twice"

@@ -162,6 +162,10 @@ def cluster():
     yield found
     ray.cloudpickle.unregister_pickle_by_value(module)
     found.close()
+    left = ray.is_initialized()
+    ray.shutdown()  # whatever a test left must not reach those of other modules
+    Cluster._users, Cluster._is_ours = 0, False
+    assert not left, "a collector was not closed"
 
 
 @pytest.fixture

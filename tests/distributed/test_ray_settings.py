@@ -46,6 +46,8 @@ def test_a_missing_package_is_refused_with_the_command_that_installs_it(monkeypa
 @pytest.mark.parametrize("address", ["auto", "nonsense", "ray://127.0.0.1:1", "127.0.0.1:1"])
 def test_a_cluster_that_is_not_there_is_refused(address, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = cluster._ray()
+    assert not ray.is_initialized(), "an earlier test left a cluster"
     with pytest.raises(UserError, match=f"There is no Ray cluster at {address} .*collector.address"):
         Cluster(address)
 
@@ -71,3 +73,15 @@ def test_chunks_hold_whole_groups_and_at_least_so_many_matches():
 def test_the_members_of_a_group_stay_together_wherever_they_stand():
     matches = [match(0, 0), match(1, 0), match(0, 1), match(1, 1), match(1, 0, iteration=1)]
     assert _chunks(matches, 1) == [[0, 2], [1, 3], [4]]
+
+
+@pytest.mark.slow
+def test_a_late_call_starts_no_cluster_of_its_own():
+    found = Cluster()
+    found.close()
+    ray = cluster._ray()
+    with pytest.raises(Exception, match=r"not been started|not initialized"):
+        ray.nodes()
+    with pytest.raises(Exception, match=r"not been started|not initialized"):
+        ray.get(ray.put(1))
+    assert not ray.is_initialized()

@@ -193,6 +193,9 @@ class Cluster:
 
 
 def _ray() -> Any:
+    # A late call must fail, and not start a cluster of its own, which would listen on all interfaces and take our
+    # signals. Ray reads this when it is imported.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     import ray
 
     return ray
