@@ -23,7 +23,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Imports cost seconds, so that the interface is loaded at its first use.
-    if name in {"Comparison", "Run", "compare", "evaluate", "export", "load", "play", "resume", "score", "train"}:
+    if name in __all__:
         from lapwing import api
 
         return getattr(api, name)
