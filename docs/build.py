@@ -1,8 +1,10 @@
-"""Write docs/reference.md from the code: `make docs`. With --check, fail if the page is out of date."""
+"""Write docs/reference.md and the tables of docs/reliability.md: `make docs`. With --check, fail if one is old."""
 
 import argparse
 import sys
 from pathlib import Path
+
+from reliability_tables import with_tables
 
 from lapwing import build, console
 from lapwing.core import registry
@@ -10,6 +12,7 @@ from lapwing.core.columns import COLUMNS
 from lapwing.training.metrics import METRICS
 
 PAGE = Path(__file__).parent / "reference.md"
+RELIABILITY = Path(__file__).parent / "reliability.md"
 ROOMS = {
     "games": "Games",
     "credit": "Credit",
@@ -59,11 +62,13 @@ def page() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    text = page()
-    if not parser.parse_args().check:
-        PAGE.write_text(text, encoding="utf-8")
-    elif PAGE.read_text(encoding="utf-8") != text:
-        sys.exit("docs/reference.md is out of date; run `make docs`.")
+    texts = {PAGE: page(), RELIABILITY: with_tables(RELIABILITY.read_text(encoding="utf-8"))}
+    check = parser.parse_args().check
+    for path, text in texts.items():
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        elif path.read_text(encoding="utf-8") != text:
+            sys.exit(f"docs/{path.name} is out of date; run `make docs`.")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,42 @@
 """What tests of several rooms share: a small tokenizer, small models, scripted agents, matches."""
 
 import functools
+import gc
 import json
+import os
 import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from lapwing.core.types import Match
 from lapwing.games.frozen_lake import ACTIONS, FrozenLake
+
+# No deadline and no complaint about slow data: the machine may be busy. `make soak` sets how many times as many.
+for name, examples in (("lapwing", 60), ("few", 10)):
+    hypothesis_settings.register_profile(
+        name,
+        max_examples=examples * int(os.environ.get("LAPWING_SOAK") or 1),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+hypothesis_settings.load_profile("lapwing")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests begin first, those that wait for other processes before the rest, so that no long one is left over."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, "/distributed/" not in item.nodeid))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is imported by now stays; the garbage collector would look through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

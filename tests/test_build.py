@@ -243,7 +243,7 @@ WRONG = {
     "unknown optimizer": ("optimizer.name=adam", ["did you mean adamw?"]),
     "code outside": ("credit.name=os:system", ["os:system", "--allow-code os"]),
     "a name with a path": ("credit.name='../grpo'", ["no '../grpo'"]),
-    "a placeholder": ("credit.name='${oc.env:HOME}'", ["--allow-code", "${oc"]),
+    "a placeholder": ("credit.name='${oc.env:HOME}'", ["no '${oc.env:HOME}'", "my_pkg.my_file"]),
     # Types.
     "text for a number": ("sampler.groups=many", ["sampler.groups", "integer", "'many'"]),
     "truth for a number": ("sampler.groups=true", ["sampler.groups", "integer", "True"]),

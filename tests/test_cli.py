@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -47,13 +48,19 @@ def sets(overrides):
 COMMANDS = ("train", "resume", "eval", "play", "report", "list")
 
 
+def seconds_of_children():
+    spent = os.times()
+    return spent.children_user + spent.children_system
+
+
 def test_help_answers_within_half_a_second():
-    # The best of three, because the machine may be busy. Fails when `cli.py` imports torch: 3 s.
+    # The best of three, and time of the processor, because the machine may be busy. Fails when `cli.py` imports torch:
+    # 3 s.
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = seconds_of_children()
         done = subprocess.run([sys.executable, "-m", "lapwing.cli", "--help"], capture_output=True, text=True)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(seconds_of_children() - started)
         assert done.returncode == 0
         assert all(command in done.stdout for command in COMMANDS)
         if seconds[-1] < 0.5:
@@ -172,13 +179,13 @@ def test_a_folder_that_cannot_be_made_is_refused(lapwing, tmp_path):
     (tmp_path / "file").write_text("mine")
     ended = lapwing("train", "bandit_tiny", "--run", "file/run")
     assert ended.code == 2
-    assert "could not be made" in ended.err
+    assert "cannot be written: Not a directory; name another with --run" in ended.err
 
 
 def test_what_is_wrong_is_said_before_torch_is_asked_to_build_anything(lapwing):
-    started = time.perf_counter()
+    started = time.process_time()
     assert lapwing("train", "frozen_lake_tiny", "--set", "sampler.group_size=1").code == 2
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
 
 
 # ---------------------------------------------------------------------------------------------------------------------

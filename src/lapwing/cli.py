@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lapwing import __version__
+from lapwing.core.clean_text import printable
 from lapwing.core.errors import LapwingError, UserError
 
 app = typer.Typer(
@@ -39,7 +40,7 @@ TrustRemoteCode = Annotated[
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 
@@ -75,18 +76,18 @@ def train(
 ) -> None:
     """Train a recipe, evaluate the result, write a report."""
     if dry_run:
-        import tomli_w
+        from lapwing.api.dry_run import dry_run as look_ahead
 
-        from lapwing import build
-
-        read = build.read_recipe(recipe, overrides=settings or [], seed=seed)
-        plans = build.plan(read, allow_code=tuple(allow_code or ()))
-        for stage in plans:
-            build.refuse_served(stage)
-        from lapwing.api.dry_run import describe, requirements
-
-        _print(tomli_w.dumps(build.resolved(read, plans)))
-        _print("\n".join(f"# {line}" for line in describe(requirements(plans, read.seed)).splitlines()))
+        _print(
+            look_ahead(
+                recipe,
+                run=run,
+                seed=seed,
+                overrides=settings or [],
+                start_from=start_from,
+                allow_code=allow_code or [],
+            )
+        )
         return
     from lapwing import api
     from lapwing.console import Progress, show_result
@@ -107,19 +108,34 @@ def train(
 
 
 @app.command()
-def resume(run: RunPath, allow_code: AllowCode = None, trust_remote_code: TrustRemoteCode = False) -> None:
+def resume(
+    run: RunPath,
+    accept_changes: Annotated[
+        bool, typer.Option(help="Go on though the run's recipe.toml, or a file that it names, has changed.")
+    ] = False,
+    anew: Annotated[bool, typer.Option(help="Train from the beginning if no checkpoint can be used any more.")] = False,
+    allow_code: AllowCode = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
     """Continue an interrupted run to its end."""
     from lapwing import api
     from lapwing.console import Progress, show_result
     from lapwing.training.run_folder import RunFolder
 
-    if RunFolder.open(run).read_manifest()["status"] == "finished":
+    was_finished = RunFolder.open(run).read_manifest().get("status") == "finished"
+    if was_finished and not accept_changes:
+        api.resume(run, allow_code=allow_code or [])
         _print(f"{run} has finished already; nothing was done. Its report: {run / 'report.html'}")
         return
     with Progress() as progress:
         progress.greet(str(run))
         finished = api.resume(
-            run, watch=progress.watch, allow_code=allow_code or [], trust_remote_code=trust_remote_code
+            run,
+            watch=progress.watch,
+            allow_code=allow_code or [],
+            trust_remote_code=trust_remote_code,
+            accept_changes=accept_changes,
+            anew=anew,
         )
     show_result(finished)
 
@@ -369,7 +385,7 @@ def list_names(
 
 def main() -> Any:
     """Entry point: exit code 0 done, 2 the input was wrong, 130 and 143 stopped by a signal, 1 a fault of ours."""
-    from lapwing.training.interruption import Interrupted
+    from lapwing.training.interruption import Interrupted, StoppedAtOnce
 
     before = signal.signal(signal.SIGTERM, _terminated)
     if int(os.environ.get("RANK", "0")) > 0:
@@ -377,32 +393,35 @@ def main() -> Any:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     try:
         return app(standalone_mode=False) or 0
-    except UserError as error:
-        sys.stderr.write(f"lapwing: {error}\n")
-        return 2
-    except Interrupted as stopped:
-        sys.stderr.write(_STOPPED)
-        return stopped.exit_code
-    except LapwingError as error:
-        sys.stderr.write(f"lapwing: {error}\n")
-        return 1
-    except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write(_STOPPED)
-        return 130
     except typer.Exit as done:
         return done.exit_code
-    except Exception as error:
-        # Typer raises its own errors for wrong options; they carry the message and the exit code 2.
-        show = getattr(error, "format_message", None)
-        if show is None:
+    except (Exception, KeyboardInterrupt, StoppedAtOnce) as error:
+        sentence, code = _ending(error)
+        if not code:
             raise
-        sys.stderr.write(f"lapwing: {show()}\n")
-        return 2
+        # Of several processes that train together, one says that they were stopped.
+        if not isinstance(error, Interrupted) or os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"lapwing: {printable(sentence)}\n")
+        return code
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-_STOPPED = "lapwing: stopped. A run keeps all that it had saved; continue it with: lapwing resume RUN\n"
+def _ending(error: BaseException) -> tuple[str, int]:
+    """What to say of an error, and the exit code; 0 for one that nobody foresaw."""
+    from lapwing.training.interruption import Interrupted, StoppedAtOnce
+
+    if isinstance(error, Interrupted):
+        return error.sentence, error.exit_code
+    if isinstance(error, StoppedAtOnce):
+        return "stopped at once; what was saved before is kept, and lapwing resume goes on from there.", error.exit_code
+    if isinstance(error, LapwingError):
+        return str(error), 2 if isinstance(error, UserError) else 1
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return "stopped by SIGINT.", 130
+    # Typer raises its own errors for wrong options; they carry the message.
+    show = getattr(error, "format_message", None)
+    return ("", 0) if show is None else (show(), 2)
 
 
 def _terminated(number: int, _: object) -> None:

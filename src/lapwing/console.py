@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from lapwing.core.errors import UserError, nearest
+from lapwing.core.clean_text import printable
+from lapwing.core.errors import UserError, nearest, shown
 from lapwing.core.types import Ask, View
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -18,7 +19,7 @@ def _is_terminal() -> bool:
 
 
 def _say(text: str = "") -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()
 
 
@@ -69,6 +70,12 @@ class Progress:
             self._begin(row)
         elif event == "evaluation":
             self._line(f"evaluating on {row['episodes']} test matches")
+        elif event == "waiting":
+            self._line(f"waiting: {row['text']}")
+        elif event in ("warning", "resumed"):
+            self._line(row["text"])
+        elif event == "fault":
+            self._line(f"{row['stage']} {row['iteration'] + 1}: {row['kind']}: {row['text']}")
         else:
             self._show(row)
 
@@ -83,15 +90,15 @@ class Progress:
             )
 
     def _show(self, row: dict[str, Any]) -> None:
-        if "fault" in row:
-            self._line(f"{row['stage']} {row['iteration'] + 1}: update left out, weights kept: {row['fault']}")
         figures = _figures(row)
         done = row["iteration"] + 1
         has_evaluation = any(name.startswith("evaluation/") for name in row)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, figures=figures)
             if has_evaluation:
-                self._bar.console.print(f"{self._stage} {done}/{self._iterations}  {figures}", highlight=False)
+                self._bar.console.print(
+                    f"{self._stage} {done}/{self._iterations}  {figures}", highlight=False, markup=False
+                )
             return
         now = time.monotonic()
         if has_evaluation or done == self._iterations or now - self._last_line >= _SECONDS_BETWEEN_LINES:
@@ -100,7 +107,7 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
+            self._bar.console.print(printable(text), highlight=False, markup=False)
         else:
             _say(f"[{time.monotonic() - self._started:6.1f} s] {text}")
 
@@ -249,11 +256,10 @@ def show_audit(result: dict[str, Any]) -> None:
 def show_score(score: Any, out: Path | None) -> None:
     """The table of a score, what was not scored, and where everything is."""
     from lapwing.report.score_page import score_summary, score_table
-    from lapwing.report.templates import clean
 
     _say(score_summary(score.transcripts))
     for note in score.transcripts.notes:
-        _say(f"Note: {clean(note)}")
+        _say(f"Note: {note}")
     _say()
     _print_table(*score_table(score))
     _say(
@@ -263,7 +269,7 @@ def show_score(score: Any, out: Path | None) -> None:
     if score.not_scored:
         _say(f"\nNot scored: {len(score.not_scored)}")
     for reason in score.not_scored.values():
-        _say(f"  {clean(reason)}")
+        _say(f"  {reason}")
     if out is None:
         _say("\nThe advantage of every step: --json, or --out DIR for score.json and a page to read.")
     else:
@@ -315,7 +321,8 @@ def play_at_terminal(name: str, settings: Sequence[str], seed: int, max_steps: i
     def ask_person(ask: Ask, refused: str) -> str:
         _say()
         _say(refused or board(ask.view))
-        sys.stdout.write(f"{dialogue.prompt(ask.view) if talks else ', '.join(map(str, ask.legal or ()))} > ")
+        asked = dialogue.prompt(ask.view) if talks else ", ".join(map(str, ask.legal or ()))
+        sys.stdout.write(f"{printable(asked)} > ")
         sys.stdout.flush()
         line = sys.stdin.readline()
         if not line or line.strip().lower() in ("q", "quit"):
@@ -362,7 +369,7 @@ def listing(what: str) -> list[dict[str, Any]]:
     if what == "recipes":
         return [{"name": name, "summary": _first_comment(name)} for name in _recipes()]
     if what not in registry.FOLDERS:
-        raise UserError(f"There is no list '{what}'; {nearest(what, ('recipes', *registry.FOLDERS))}")
+        raise UserError(f"There is no list {shown(what)}; {nearest(what, ('recipes', *registry.FOLDERS))}")
     found = [registry.describe(what, name) for name in registry.names(what)]
     return [{**entry._asdict(), "needs": list(entry.needs)} for entry in found]
 

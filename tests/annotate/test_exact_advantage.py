@@ -65,7 +65,7 @@ RULES = {
 @pytest.mark.parametrize("rule", RULES)
 def test_returns_from_every_step_agree_with_the_exact_values(rule):
     model, situation = make(LAKE, RULES[rule])
-    batch = played(situation, 6000)
+    batch = played(situation, 3000)
     truth = Truth(model, Places(situation, situation.starts(), max_states=100))
     returns = batch.episode_return
     assert abs(returns.mean() - truth.solution.expected_return) < 4 * returns.std() / np.sqrt(len(returns))
@@ -140,10 +140,10 @@ def test_longer_replies_have_the_probability_of_the_composed_one():
     assert row[4] == pytest.approx(1 - row[:4].sum())
 
 
-@pytest.mark.parametrize("first", [0, None])
+# With first=None either seat begins, so that this is also the game in which seat 0 does.
 @pytest.mark.parametrize("policy", [Random(), Scripted()])
-def test_against_a_fixed_opponent(policy, first):
-    game = TicTacToe(first=first)
+def test_against_a_fixed_opponent(policy):
+    game = TicTacToe(first=None)
     model, situation = make(game, max_steps=9, opponents={1: policy})
     starts = [state for _, state in game.initial_outcomes()]
     situation = replace(situation, starts=lambda: starts)

@@ -271,6 +271,7 @@ def test_the_command_announces_address_and_token_and_ends_on_sigterm(small_run):
     assert (process.returncode, said) == (143, "")
 
 
+# F75: a port that is taken, a name that does not resolve. Fails when the server's own error comes out.
 def test_a_port_in_use_a_wrong_host_and_a_missing_token_are_said_at_once(small_run, monkeypatch):
     from lapwing.api.serving import serve
 

@@ -1,6 +1,7 @@
 """What is imported when: the command line answers at once, and mathematics needs no torch."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -49,13 +50,16 @@ def test_mathematics_and_games_are_imported_without_torch():
     assert imported_by("\n".join(f"import {module}" for module in every)) & forbidden == set()
 
 
+@functools.cache
 def imports_of(path):
     """Packages that a file imports, anywhere in it."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield (node.module or "").partition(".")[0]
+            found.add((node.module or "").partition(".")[0])
+    return frozenset(found)
 
 
 def project():
@@ -84,4 +88,4 @@ def test_a_package_behind_an_extra_appears_in_one_file():
 
 def test_nothing_imports_the_tests_or_pytest():
     for path in SOURCE.rglob("*.py"):
-        assert not {"pytest", "hypothesis", "tests"} & set(imports_of(path)), path
+        assert not {"pytest", "hypothesis", "tests"} & imports_of(path), path

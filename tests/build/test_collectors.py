@@ -101,7 +101,7 @@ def test_a_run_begins_with_the_users_own_demonstrations(toy_folder, tmp_path, mo
         f"""
 [[stage]]
 name = "demonstrated"
-iterations = 150
+iterations = 100
 [stage.collector]
 name = "demonstrations"
 path = {json.dumps(str(file))}
@@ -141,7 +141,7 @@ episodes = 20
     untrained = run.evaluation["policies"]["untrained"]["success"]["mean"]
     assert untrained > 0.8
     rows = read_json_lines(run.path / "metrics.jsonl")
-    assert rows[149]["update/loss"] < 0.1 < rows[0]["update/loss"]
+    assert rows[99]["update/loss"] < 0.1 < rows[0]["update/loss"]
     # Another file is another warm start, whatever the cache holds.
     file.write_text(file.read_text().replace("right", "left"))
     again = lapwing.train(str(recipe), run=tmp_path / "again")

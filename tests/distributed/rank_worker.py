@@ -1,11 +1,22 @@
-"""What tests of ranks run, alone and several times at once: torchrun starts `rank_worker.py learn|stall FOLDER TOY`."""
+"""What tests of ranks run, alone and as two ranks: `rank_worker.py FOLDER TOY`.
 
+The ranks meet as those of torchrun do, by the same environment at a store of their launcher, but are forked from a
+process that has imported everything: three interpreters less to begin.
+"""
+
+import datetime
+import importlib
 import itertools
+import json
+import os
+import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
 
 from lapwing import build
@@ -18,7 +29,9 @@ from lapwing.models.pretrained import pretrained_model
 from lapwing.training.learner import AdamW, Learner
 from lapwing.training.loop import iterate
 
-STRATEGIES, LOSSES, WHAT = ("ddp", "fsdp"), ("clipped", "neighbours"), ("recipe", "qwen2")
+STRATEGIES = ("ddp", "fsdp")
+# A whole iteration with play; a loss that is summed over forward passes; one that needs all tokens at once.
+CASES = (("recipe", "clipped"), ("qwen2", "clipped"), ("qwen2", "neighbours"))
 # Groups that two ranks cannot share evenly, several forward passes, two updates an iteration.
 SMALL = (
     *("iterations=2", "optimizer.epochs=2", "optimizer.eps=1e-4", "sampler.groups=3", "sampler.group_size=6"),
@@ -91,8 +104,8 @@ def weights(model):
 
 
 def _learn_on_ranks(folder, toy):
-    ranks = Accelerate(2, timeout_seconds=30.0).start("train").ranks
-    for what, loss, strategy in itertools.product(WHAT, LOSSES, STRATEGIES):
+    ranks = Accelerate(2, timeout_seconds=120.0).start("train").ranks
+    for (what, loss), strategy in itertools.product(CASES, STRATEGIES):
         team = Team(ranks, strategy)
         model, learner, rows = learn(what, loss, team, toy)
         save_file(weights(model), folder / f"{what} {loss} {strategy} {ranks.rank}.safetensors")
@@ -105,18 +118,63 @@ def _learn_on_ranks(folder, toy):
     team.leave()
 
 
-def _stall():
-    ranks = join(3.0)
+def _stall(folder):
+    sys.stderr = (folder / f"stall {os.environ['RANK']}.txt").open("w")
+    ranks = join(120.0)
     ranks.place = "iteration 6"
     ranks.largest(0, "whether to stop")
+    # Only from here on: the ranks need not have begun at the same time.
+    ranks.timeout_seconds = 3.0
+    torch.distributed.distributed_c10d._set_pg_timeout(datetime.timedelta(seconds=3.0), torch.distributed.group.WORLD)
     ranks.place = "iteration 7"
     if ranks.rank == 1:
-        time.sleep(30.0)
+        time.sleep(60.0)
     ranks.sum(np.zeros(1))
 
 
+def _as_ranks(function, *arguments):
+    """Run a function as two ranks and return their exit codes; the first that fails ends the other."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    ranks = {}
+    for rank in range(2):
+        number = os.fork()
+        if number == 0:
+            os.environ.update(meeting, RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+            code = 1
+            try:
+                function(*arguments)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        ranks[number] = rank
+    codes = [0, 0]
+    while ranks:
+        number, status = os.wait()
+        codes[ranks.pop(number)] = code = os.waitstatus_to_exitcode(status)
+        if code != 0:
+            for other in ranks:
+                os.kill(other, signal.SIGTERM)
+    return codes
+
+
+# What is imported at the first use.
+_LATER = (
+    *("accelerate", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor", "lapwing.training.session"),
+    *("transformers.models.llama.modeling_llama", "transformers.models.qwen2.modeling_qwen2"),
+    *("transformers.convert_slow_tokenizer", "lapwing.generation.transformers", "lapwing.rollout.collector"),
+)
+
+
+def _main(folder, toy):
+    for name in _LATER:
+        importlib.import_module(name)
+    learnt = _as_ranks(_learn_on_ranks, folder, toy)
+    (folder / "codes.json").write_text(json.dumps({"learn": learnt, "stall": _as_ranks(_stall, folder)}))
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "stall":
-        _stall()
-    else:
-        _learn_on_ranks(Path(sys.argv[2]), sys.argv[3])
+    _main(Path(sys.argv[1]), sys.argv[2])

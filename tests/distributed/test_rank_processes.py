@@ -1,4 +1,4 @@
-"""Two ranks as torchrun starts them: the same update as one, and what happens when one of them stalls or dies."""
+"""Two ranks: the same update as one, and what happens when one of them stalls, or dies under torchrun."""
 
 import contextlib
 import json
@@ -14,40 +14,40 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lapwing import cli
 from lapwing.distributed.accelerate_learner import Team
 from lapwing.distributed.ranks import join
 
 sys.path.insert(0, str(Path(__file__).parent))
 import rank_worker
 
-pytestmark = pytest.mark.slow
+# Half a dozen interpreters begin here, and the machine may be busy.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 WORKER = Path(rank_worker.__file__)
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
+LAUNCHED = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+
+
 def environment():
-    launched = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
-    return {name: value for name, value in os.environ.items() if name not in launched} | {"OMP_NUM_THREADS": "1"}
-
-
-def torchrun(ranks, *arguments):
-    return subprocess.run(
-        [*TORCHRUN, str(ranks), *map(str, arguments)],
-        capture_output=True, text=True, timeout=240, env=environment(), check=False,
-    )  # fmt: skip
+    return {name: value for name, value in os.environ.items() if name not in LAUNCHED} | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
 def learnt(tmp_path_factory, toy_folder):
-    """What two ranks learnt, in all ways, as files of their weights."""
+    """What two ranks learnt, in all ways, as files of their weights; and what two said of which one stalled."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = torchrun(2, WORKER, "learn", folder, toy_folder("qwen2"))
+    done = subprocess.run(
+        [sys.executable, str(WORKER), str(folder), str(toy_folder("qwen2"))],
+        capture_output=True, text=True, timeout=400, env=environment(), check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
+    assert json.loads((folder / "codes.json").read_text())["learn"] == [0, 0], done.stderr[-4000:]
     return folder
 
 
-@pytest.mark.parametrize("loss", rank_worker.LOSSES)
-@pytest.mark.parametrize("what", rank_worker.WHAT)
+@pytest.mark.parametrize(("what", "loss"), rank_worker.CASES)
 def test_two_ranks_make_the_update_of_one(learnt, toy_folder, what, loss):
     # Fails when a rank plays another match, when gradients are averaged, or when a clipped norm is that of one rank.
     model, _, _ = rank_worker.learn(what, loss, None, str(toy_folder("qwen2")))
@@ -59,6 +59,7 @@ def test_two_ranks_make_the_update_of_one(learnt, toy_folder, what, loss):
             assert torch.equal(first[name], second[name]), "both ranks have the same bits"
 
 
+# F11. Fails when shards are read as if each rank had the whole.
 def test_one_rank_reads_the_shards_of_two(learnt, toy_folder):
     # The state of the optimiser is that of replicated ranks, cut otherwise: what one rank goes on with is the same.
     from accelerate import PartialState
@@ -81,13 +82,12 @@ def test_one_rank_reads_the_shards_of_two(learnt, toy_folder):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
 
 
-def test_a_rank_that_stalls_is_named():
-    started = time.monotonic()
-    done = torchrun(2, WORKER, "stall", "-")
-    assert done.returncode != 0
-    assert "Rank 0 waited 3 s for rank 1, which last took part in whether to stop (iteration 6)" in done.stderr
-    assert "at the sums of an update (iteration 7)" in done.stderr
-    assert time.monotonic() - started < 60.0
+# F74. Fails when the collective has no timeout, or its error does not say who is behind.
+def test_a_rank_that_stalls_is_named(learnt):
+    assert json.loads((learnt / "codes.json").read_text())["stall"] == [1, -signal.SIGTERM]
+    said = (learnt / "stall 0.txt").read_text()
+    assert "Rank 0 waited 3 s for rank 1, which last took part in whether to stop (iteration 6)" in said
+    assert "at the sums of an update (iteration 7)" in said
 
 
 RUN = (
@@ -112,7 +112,7 @@ def rows(folder):
 
 
 def wait_for_rows(folder, process, count):
-    deadline = time.monotonic() + 120.0
+    deadline = time.monotonic() + 240.0
     while len(rows(folder)) < count:
         assert process.poll() is None, process.communicate()[1][-4000:]
         assert time.monotonic() < deadline
@@ -137,9 +137,10 @@ def ended():
     for launcher in launchers:
         if launcher.poll() is None:
             launcher.terminate()
-            launcher.communicate(timeout=60)
+            launcher.communicate(timeout=120)
 
 
+# F72. Fails when ranks that were started again begin anew, or when a save that died is gone on from.
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to find the ranks")
 def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, ended):
     # The survivor must end at once with a sentence, and torchrun's second start must go on and not begin anew.
@@ -149,7 +150,7 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, ended):
     wait_for_rows(folder, launcher, 4)
     os.kill(rank_processes(launcher)[1], signal.SIGKILL)
     manifest = folder / "manifest.json"
-    deadline = time.monotonic() + 120.0
+    deadline = time.monotonic() + 240.0
     while not (history := json.loads(manifest.read_text("utf-8")))["resumed_at"]:
         assert launcher.poll() is None, launcher.communicate()[1][-4000:]
         assert time.monotonic() < deadline
@@ -160,7 +161,7 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, ended):
     wait_for_rows(folder, launcher, count + 2)
     # SIGTERM to the launcher reaches all ranks; they save at the same point.
     launcher.terminate()
-    _, errors = launcher.communicate(timeout=60)
+    _, errors = launcher.communicate(timeout=120)
     # Who was lost is known unless the launcher's store was gone first.
     assert re.search(r"Rank 0 lost (rank 1, which last took part in|another rank)", errors)
     assert json.loads(manifest.read_text("utf-8"))["status"] == "interrupted"
@@ -168,12 +169,14 @@ def test_a_rank_that_dies_ends_the_others_and_the_run_goes_on(tmp_path, ended):
     assert numbered == list(range(len(numbered))), "no iteration is missing or there twice"
 
 
-def test_a_run_is_not_begun_by_fewer_processes(tmp_path):
-    command = [sys.executable, "-m", "lapwing", "train", "frozen_lake_tiny", "--run", str(tmp_path / "run")]
-    done = subprocess.run(
-        [*command, "--set", "learner.ranks=2"],
-        capture_output=True, text=True, timeout=120, env=environment(), check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "torchrun --standalone --nproc-per-node 2 -m -- lapwing train frozen_lake_tiny" in done.stderr
+# F73. Fails when one process begins what two were asked for.
+def test_a_run_is_not_begun_by_fewer_processes(tmp_path, monkeypatch, capsys):
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    command = ["lapwing", "train", "frozen_lake_tiny", "--run", str(tmp_path / "run"), "--set", "learner.ranks=2"]
+    monkeypatch.setattr(sys, "argv", command)
+    assert cli.main() == 2
+    assert "torchrun --standalone --nproc-per-node 2 -m -- lapwing train frozen_lake_tiny" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert not (tmp_path / "run").exists()

@@ -303,17 +303,18 @@ def test_episodes_that_are_too_old_are_dropped_counted_and_played_again(light):
 # Deaths.
 
 
+# F69. Fails when the matches of a dead actor are not issued again, or are issued to it again without its weights.
 def test_actors_that_are_killed_lose_no_episode_and_none_comes_twice(light, tmp_path):
     collector = light(actors=2, max_deaths=100)
-    for iteration, trouble in enumerate(("die", "end_well")):
-        files = tuple(str(tmp_path / f"{trouble}{number}") for number in range(2))
+    for iteration, (trouble, times) in enumerate((("die", 2), ("end_well", 1))):
+        files = tuple(str(tmp_path / f"{trouble}{number}") for number in range(times))
         matches = matches_of(Walk(trouble, files), iteration=iteration)
         episodes = collector.play(matches)
         assert told(episodes) == locally(matches)
         assert all(episode.match is match for episode, match in zip(episodes, matches, strict=True))
         assert all(Path(file).exists() for file in files)
-    assert collector.metrics["collector/deaths"] == 4
-    assert collector.metrics["collector/reissued"] >= 4 * 3
+    assert collector.metrics["collector/deaths"] == 3
+    assert collector.metrics["collector/reissued"] >= 3 * 3
     assert collector.ledger.issued == collector.ledger.finished == 2 * len(matches)
 
 
@@ -329,15 +330,15 @@ def test_an_answer_that_comes_twice_counts_once(light):
     assert collector.ledger.finished == collector.ledger.issued == 2 * len(matches)
 
 
-# The second holds the interpreter's lock, so that nothing but a signal ends it.
-@pytest.mark.parametrize("trouble", ["hang", "hold"])
+# "hold" keeps the interpreter's lock, so that nothing but a signal ends it; what ends it ends a "hang" as well.
+@pytest.mark.parametrize("trouble", ["hold", *(["hang"] if os.environ.get("LAPWING_SOAK") else [])])
 def test_an_actor_that_hangs_is_replaced(trouble, light, tmp_path):
-    collector = light(timeout_seconds=2.0)
+    collector = light(timeout_seconds=5.0)
     collector.play(matches_of(Walk(), iteration=1))
     matches = matches_of(Walk(trouble, (str(tmp_path / "hung"),)))
     started = time.monotonic()
     assert told(collector.play(matches)) == locally(matches)
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started < 240
     assert collector.metrics["collector/deaths"] == 1
 
 
@@ -345,7 +346,7 @@ def test_an_actor_that_hangs_is_replaced(trouble, light, tmp_path):
 def test_what_a_game_started_ends_with_its_actor(light, tmp_path):
     matches = matches_of(Walk("die_with_a_child", (str(tmp_path / "died"),)))
     assert told(light().play(matches)) == locally(matches)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while commands_like("sleep 4321") and time.monotonic() < end:
         time.sleep(0.1)
     left = commands_like("sleep 4321")
@@ -373,7 +374,7 @@ def test_actors_that_die_again_and_again_stop_the_run(make, light):
     started = time.monotonic()
     with pytest.raises(LapwingError, match=r"(?s)lost .*max_deaths = 1.*worker") as raised:
         collector.play(matches_of(Walk("die"), groups=1))
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 240
     assert not isinstance(raised.value, UserError)
     assert collector.ledger.failed == 3
     assert balanced(collector.ledger)
@@ -386,11 +387,10 @@ def test_actors_that_die_again_and_again_stop_the_run(make, light):
 def test_errors_of_games_and_policies_come_out_and_the_collector_lives_on(light):
     collector = light()
     matches = matches_of(Walk("raise"))
-    with pytest.raises(LapwingError, match="the board is upside down") as raised:
-        collector.play(matches)
-    assert "raised in actor" in str(raised.value)
+    with pytest.raises(LapwingError, match=r"(?s)All .* matches failed .*the board is upside down") as raised:
+        collector.collect(matches)
     assert "in fail" in str(raised.value)  # the actor's traceback
-    assert collector.ledger.failed == len(matches)
+    assert collector.ledger.failed == collector.ledger.reissued == len(matches) == len(collector.take_faults())
     with pytest.raises(UserError, match=r"^The game wants another board\.$"):
         collector.play(matches_of(Walk("refuse")))
     assert told(collector.play(matches_of(Walk()))) == locally(matches_of(Walk()))
@@ -419,7 +419,7 @@ def make_stuck():
     return LocalCollector(Stuck(), invalid=InvalidRule()), two_layers()
 
 
-# Case 45: fails when the fingerprint, or the version, is not compared.
+# F45. Fails when the fingerprint, or the version, is not compared.
 def test_an_actor_with_other_weights_is_named(light):
     with pytest.raises(LapwingError, match=r"The weights of actor \d \(.*process \d+\) are not the learner's"):
         light(functools.partial(make_light, frozen=0.25)).play(matches_of(Walk()))
@@ -430,7 +430,7 @@ def test_an_actor_with_other_weights_is_named(light):
         collector.play(matches_of(Walk()))
 
 
-# Case 70: fails when actors are made before the cluster is asked, which then waits for ever.
+# F70. Fails when actors are made before the cluster is asked, which then waits for ever.
 def test_asking_for_more_than_there_is_is_refused_with_the_numbers(light, cluster, monkeypatch):
     started = time.monotonic()
     sentence = r"asked for 999 actors with 2 CPUs each; the cluster has \d+ CPUs?, which is room for \d+: lower"
@@ -438,10 +438,12 @@ def test_asking_for_more_than_there_is_is_refused_with_the_numbers(light, cluste
         light(actors=999, cpus_per_actor=2.0).start()
     with pytest.raises(UserError, match=r"1 actor with 1 CPU and 64 GPUs each; .* 0 GPUs, which is room for 0"):
         light(cpus_per_actor=1.0, gpus_per_actor=64.0).start()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     monkeypatch.setattr("lapwing.distributed.cluster._FREE_SECONDS", 1.0)
     everything = cluster._ray.cluster_resources()["CPU"]
     light(cpus_per_actor=everything).start()
-    time.sleep(3)  # until the cluster tells
+    end = time.monotonic() + 60
+    while cluster._ray.available_resources().get("CPU", 0.0) > 0.0 and time.monotonic() < end:
+        time.sleep(0.1)
     with pytest.raises(UserError, match=r"the cluster has them, but only 0 CPUs and 0 GPUs free"):
         light(cpus_per_actor=everything).start()

@@ -146,6 +146,7 @@ def title(pid):
         return ""
 
 
+# F67 on Ray. Fails when its servers are bound to all interfaces.
 # Fails when Ray keeps the signals that it takes over, or binds to all interfaces, or prints what workers print.
 @pytest.mark.parametrize("driver", [4], indirect=True)
 def test_a_signal_waits_for_the_safe_point_and_nothing_is_left(driver, tmp_path):
@@ -157,13 +158,14 @@ def test_a_signal_waits_for_the_safe_point_and_nothing_is_left(driver, tmp_path)
     assert set(addresses) <= LOOPBACK
     # Ctrl-C goes to the whole group of the terminal.
     os.killpg(driver.pid, signal.SIGINT)
-    output, errors = driver.communicate(timeout=60)
+    output, errors = driver.communicate(timeout=120)
     assert driver.returncode == 0
     assert set(output.splitlines()) == {"played 4", "signal 2"}
     assert errors == ""
-    assert left(driver.pid, 10) == []
+    assert left(driver.pid, 60) == []
 
 
+# F71, for SIGKILL. Fails when actors are detached, or when a second signal waits for the safe point as well.
 @pytest.mark.parametrize("driver", [900], indirect=True)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_torn_down_leaves_nothing_either(number, driver):
@@ -172,6 +174,7 @@ def test_a_run_that_is_torn_down_leaves_nothing_either(number, driver):
         time.sleep(3)
         assert driver.poll() is None
         driver.send_signal(number)  # the second one does not wait for the safe point
-    driver.communicate(timeout=60)
+    driver.communicate(timeout=120)
     assert driver.returncode != 0
-    assert left(driver.pid, 30, but=WAITS if number == signal.SIGKILL else ()) == []
+    # Less than the minute that WAITS wait.
+    assert left(driver.pid, 50, but=WAITS if number == signal.SIGKILL else ()) == []

@@ -1,5 +1,7 @@
 """What a Ray collector refuses, and how it parts matches, before there is any cluster."""
 
+import functools
+
 import pytest
 import torch
 
@@ -47,9 +49,16 @@ def test_a_missing_package_is_refused_with_the_command_that_installs_it(monkeypa
 def test_a_cluster_that_is_not_there_is_refused(address, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     ray = cluster._ray()
+    # "auto" looks through the processes of the machine, and other tests and other people run clusters on it.
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", functools.cache(frozenset))
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda temp_dir: None)
     assert not ray.is_initialized(), "an earlier test left a cluster"
-    with pytest.raises(UserError, match=f"There is no Ray cluster at {address} .*collector.address"):
-        Cluster(address)
+    try:
+        with pytest.raises(UserError, match=f"There is no Ray cluster at {address} .*collector.address"):
+            Cluster(address)
+    finally:
+        ray.shutdown()  # or one that was found after all would end this process when it ends
+        Cluster._users, Cluster._is_ours = 0, False
 
 
 def test_a_collector_that_never_started_closes():

@@ -178,6 +178,7 @@ def test_a_file_without_a_last_newline_is_whole(tmp_path):
     assert read_transcripts(path).batch.num_episodes == 2
 
 
+# F54. Fails when an error of the JSON reader or of zlib comes through.
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -100,4 +100,4 @@ def test_a_recipe_that_no_longer_has_lora_does_not_fit_its_run(finished, tmp_pat
     at = recipe.rindex("[stage.model.lora]")
     (run / "recipe.toml").write_text(recipe[:at] + recipe[recipe.index("[stage.generation]", at) :], encoding="utf-8")
     with pytest.raises(LapwingError, match="are those of an adapter"):
-        lapwing.resume(run)
+        lapwing.resume(run, accept_changes=True)

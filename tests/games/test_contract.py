@@ -103,7 +103,7 @@ NO_OUTCOMES = {"outcomes": Missing(), "initial_outcomes": Missing()}
 
 
 def test_a_sound_game_passes():
-    check_game(Walk())
+    check_game(Walk(), other_process=False)
 
 
 # ---- games that pass though they lack something -----------------------------------------------------------------
@@ -196,7 +196,7 @@ def too_many_starts(self):
     ids=["two players", "open-ended", "not restorable", "starts not listed", "nothing optional"],
 )
 def test_a_sound_game_passes_without_what_is_optional(game):
-    check_game(game, max_steps=20)
+    check_game(game, max_steps=20, other_process=False)
 
 
 def test_a_game_that_is_not_restorable_must_say_so():
@@ -433,7 +433,7 @@ def test_the_message_names_the_smallest_seed_and_that_seed_shows_it():
         check_game(Unlucky(), matches=100)
     with pytest.raises(GameError, match=r"player 0 with 5\.0"):
         check_game(Unlucky(), matches=1, seed=smallest)
-    check_game(Unlucky(), matches=smallest)
+    check_game(Unlucky(), matches=smallest, other_process=False)
 
 
 def test_a_transcript_depends_on_the_seed_alone():

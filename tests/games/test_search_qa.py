@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import random
 import sys
 from collections import Counter
@@ -699,7 +700,8 @@ def test_a_file_of_rules_that_is_off_is_refused_when_the_episode_begins(tmp_path
 # ---------------------------------------------------------------------------------------------------------------------
 # Security: whatever a model writes is data.
 
-FUZZED = 10_000
+# `make soak` tries ten thousand and more.
+FUZZED = 2_000 * int(os.environ.get("LAPWING_SOAK") or 1)
 VALID = (
     '<reasoning> hm </reasoning> <tool> {"name": "search", "arguments": {"query": "capital France"}} </tool>',
     '<tool> {"name": "search", "arguments": "capital France"} </tool>',
@@ -791,7 +793,7 @@ def mutated(rng, text):
 
 
 @pytest.mark.parametrize("style", ["json", "words"])
-def test_ten_thousand_replies_each_give_a_transition(files, style):
+def test_each_of_thousands_of_replies_gives_a_transition(files, style):
     # Half of the replies for each style; episodes go on until they end, so that odd texts meet in one state.
     rng = random.Random(7)
     parser, renderer = ToolUse(style=style), ToolDialogue()

@@ -68,7 +68,7 @@ def start(run_app, monkeypatch):
             server = Server(*script)
             app = Starlette(routes=[Route("/v1/chat/completions", server.answer, methods=["POST"])])
             address = stack.enter_context(run_app(app))
-            return server, OpenAIAPI(**{"model": "m", "base_url": address, "timeout_seconds": 5.0, **settings})
+            return server, OpenAIAPI(**{"model": "m", "base_url": address, "timeout_seconds": 30.0, **settings})
 
         yield begin
 
@@ -99,8 +99,8 @@ def test_a_request_says_everything_that_a_server_might_choose_otherwise(start):
 
 def test_no_more_requests_than_allowed_are_under_way(start):
     server, client = start(concurrency=3)
-    server.seconds = 0.02
-    client.complete([MESSAGES] * 12, range(12))
+    server.seconds = 0.1  # long enough for the others to come
+    client.complete([MESSAGES] * 9, range(9))
     assert server.most_live == 3
 
 
@@ -129,12 +129,25 @@ def test_a_missing_count_and_a_missing_text_are_nothing(start):
 
 @pytest.mark.parametrize("trouble", [error(500), error(503), error(408), error(429)], ids=lambda one: one.status_code)
 def test_what_may_pass_is_tried_again(start, trouble):
-    server, client = start(trouble, trouble)
+    server, client = start(trouble)
     assert client.complete([MESSAGES], [1])[0].text == "hello"
-    assert len(server.bodies) == 3
-    # The pauses are 0.25 to 0.5 and 0.5 to 1 seconds.
-    first, second = (later - at for at, later in zip(server.times, server.times[1:], strict=False))
-    assert 0.2 < first < second < 1.6
+    assert len(server.bodies) == 2
+
+
+def test_the_pauses_between_attempts_become_longer(start, monkeypatch):
+    pauses, sleep = [], asyncio.sleep
+
+    async def noted(seconds, *rest):
+        if seconds > 0.2:
+            pauses.append(seconds)
+        await sleep(seconds if seconds <= 0.2 else 0)
+
+    monkeypatch.setattr("lapwing.generation.openai_api.asyncio.sleep", noted)
+    server, client = start(error(500), error(503), error(408))
+    assert client.complete([MESSAGES], [1])[0].text == "hello"
+    assert len(server.bodies) == 4
+    first, second, third = pauses
+    assert 0.25 <= first <= 0.5 <= second <= 1.0 <= third <= 2.0
 
 
 def test_a_silent_server_is_given_up_after_the_timeout(start):
@@ -152,9 +165,9 @@ def test_nobody_at_the_address_is_said(monkeypatch):
 
 
 def test_the_server_says_how_long_to_wait_and_everything_waits(start):
-    server, client = start(error(429, **{"retry-after": "2"}), concurrency=1, retries=1)
+    server, client = start(error(429, **{"retry-after": "1"}), concurrency=1, retries=1)
     client.complete([MESSAGES] * 2, [1, 2])
-    assert server.times[1] - server.times[0] > 1.9
+    assert server.times[1] - server.times[0] > 0.95
     _, client = start(error(429, **{"retry-after": "86400"}))
     with pytest.raises(UserError, match="asks to wait for 86400 s"):
         client.complete([MESSAGES], [1])
@@ -200,10 +213,9 @@ def test_a_key_that_is_not_set_is_asked_for_by_its_name(start, monkeypatch):
 def test_the_deadline_holds_for_the_whole_call(start):
     server, client = start(deadline_seconds=0.5, concurrency=1)
     server.seconds = 0.2
-    started = time.monotonic()
     with pytest.raises(UserError, match=r"gave [0-2] of 9 replies within deadline_seconds = 0.5"):
         client.complete([MESSAGES] * 9, range(9))
-    assert time.monotonic() - started < 10
+    assert len(server.bodies) < 9
 
 
 def test_it_works_inside_an_event_loop(start):
@@ -215,6 +227,7 @@ def test_it_works_inside_an_event_loop(start):
     assert asyncio.run(notebook())[0].text == "hello"
 
 
+# F66. Fails when the server's words are repeated as they are, or a client is kept.
 def test_the_key_is_in_no_message_log_or_object(start, caplog):
     caplog.set_level(logging.DEBUG)
     _, client = start(error(400, f"bad key {KEY} in {KEY}"), retries=0)

@@ -109,7 +109,7 @@ from lapwing.core.types import Decision, Episode, Match, Step
 from lapwing.training.learner import AdamW, Learner
 
 torch.set_num_threads(1)
-ROW, ROWS = 512, 6
+ROW, ROWS = 256, 4
 
 
 def status(name):
@@ -148,7 +148,7 @@ def measure(config, dtype, lora, checkpointing, played):
 
 
 def sizes(**changed):
-    given = dict(vocab_size=4000, hidden_size=256, intermediate_size=1024, num_hidden_layers=6,
+    given = dict(vocab_size=4000, hidden_size=256, intermediate_size=1024, num_hidden_layers=4,
                  num_attention_heads=8, num_key_value_heads=2, tie_word_embeddings=True)
     return AutoConfig.for_model("qwen2", **{**given, **changed})
 

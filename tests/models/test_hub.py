@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import select
 import shutil
 import socket
 import threading
@@ -11,6 +12,7 @@ import time
 import pytest
 
 from lapwing.core.errors import UserError
+from lapwing.models import hub
 from lapwing.models.hub import find_model
 from lapwing.models.pretrained import pretrained_model
 
@@ -37,7 +39,7 @@ def black_hole(monkeypatch):
     """Somebody accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        yield
+        yield server
 
 
 @pytest.fixture
@@ -86,6 +88,11 @@ def answering(monkeypatch):
     server.server_close()
 
 
+def asked(server):
+    """Whether anybody has connected."""
+    return bool(select.select([server], [], [], 0)[0])
+
+
 def remember(cache, folder):
     """What an earlier download of a folder left in the cache."""
     model = cache / "models--someone--toy"
@@ -94,20 +101,22 @@ def remember(cache, folder):
     (model / "refs" / "main").write_text("a" * 40)
 
 
-# Fails when the hub is asked as transformers asks it: with five retries, and ten seconds for each.
+# F55. Fails when the hub is asked as transformers asks it: with five retries, and ten seconds for each.
 @pytest.mark.parametrize("network", ["closed", "black_hole", "dripping"])
-def test_without_a_network_there_is_advice_within_five_seconds(network, cache, request):
-    import huggingface_hub.errors  # noqa: F401 - what is loaded once is not waited for
-
+def test_without_a_network_there_is_advice_within_five_seconds(network, cache, request, monkeypatch):
+    # Three seconds are its own limit; one here. Requests as transformers makes them would take fifty.
+    assert hub._DEADLINE_SECONDS < 5.0
+    monkeypatch.setattr(hub, "_DEADLINE_SECONDS", 1.0)
     request.getfixturevalue(network)
     started = time.monotonic()
     with pytest.raises(UserError, match=r"'someone/toy' is not on this machine, and the hub .*hf download someone/toy"):
         pretrained_model(path="someone/toy")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize("network", ["closed", "dripping"])
-def test_without_a_network_the_copy_on_this_machine_is_used(network, cache, toy_folder, request):
+def test_without_a_network_the_copy_on_this_machine_is_used(network, cache, toy_folder, request, monkeypatch):
+    monkeypatch.setattr(hub, "_DEADLINE_SECONDS", 1.0)
     request.getfixturevalue(network)
     remember(cache, toy_folder("qwen2"))
     model, tokenizer = pretrained_model(path="someone/toy", device="cpu")
@@ -118,9 +127,8 @@ def test_without_a_network_the_copy_on_this_machine_is_used(network, cache, toy_
 def test_offline_mode_asks_nobody(cache, black_hole, toy_folder, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     remember(cache, toy_folder("qwen2"))
-    started = time.monotonic()
     assert find_model("someone/toy").startswith(str(cache))
-    assert time.monotonic() - started < 2.5  # the black hole takes three seconds
+    assert not asked(black_hole)
 
 
 def test_a_copy_of_another_revision_does_not_do(cache, closed, toy_folder):
@@ -151,7 +159,6 @@ def test_what_the_hub_refuses_is_said(code, message, cache, answering):
 
 @pytest.mark.parametrize("path", ["/nowhere/toy", "./toy", "a/b/c"])
 def test_what_can_only_be_a_folder_is_not_looked_up(path, black_hole):
-    started = time.monotonic()
     with pytest.raises(UserError, match="There is no folder"):
         find_model(path)
-    assert time.monotonic() - started < 2.5
+    assert not asked(black_hole)

@@ -161,6 +161,7 @@ class Canary:
         return open, (str(self.path), "w")
 
 
+# F25; more kinds and the other files of a folder: tests/faults/test_foreign_files.py.
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
 def test_pickles_are_refused_and_not_opened(name, folder, tmp_path):
     weights = load_file(folder / "model.safetensors")
@@ -183,7 +184,7 @@ def test_a_folder_without_weights_is_refused(folder):
         load(folder)
 
 
-# Fails when the header is read before its length is checked.
+# F26. Fails when the header is read before its length is checked.
 @pytest.mark.parametrize(
     "content",
     [
@@ -194,16 +195,16 @@ def test_a_folder_without_weights_is_refused(folder):
 )
 def test_a_safetensors_file_with_an_impossible_header_is_refused_at_once(content, folder):
     (folder / "model.safetensors").write_bytes(content)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UserError, match="is damaged or no safetensors file"):
         load(folder)
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_weights_that_are_cut_off_are_refused(folder):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(UserError, match="could not be loaded"):
+    with pytest.raises(UserError, match=r"is damaged .*its tensors take \d+ bytes, and it holds \d+"):
         load(folder)
 
 
@@ -219,7 +220,7 @@ def test_weights_that_lack_a_tensor_are_refused(folder):
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
 def test_a_broken_file_gives_one_sentence(name, folder):
     (folder / name).write_text("{")
-    with pytest.raises(UserError, match="could not be loaded") as refused:
+    with pytest.raises(UserError, match=r"could not be loaded|is no JSON") as refused:
         load(folder)
     assert "\n" not in str(refused.value)
 
@@ -308,5 +309,5 @@ def test_weights_of_another_architecture_do_not_fit(toy_folder, tmp_path):
     model, _ = load(toy_folder("qwen2"))
     with pytest.raises(LapwingError, match="do not fit the model"):
         load_in_place(model, toy_folder("gemma"))
-    with pytest.raises(LapwingError, match="holds no safetensors"):
+    with pytest.raises(LapwingError, match="holds no weights"):
         load_in_place(model, tmp_path)

@@ -58,8 +58,10 @@ def test_a_document_is_found_by_its_own_words(encoder):
 
 
 def test_a_model_that_is_none_and_a_length_that_it_has_not_are_refused(folder, tmp_path):
-    with pytest.raises(UserError, match=r"The encoder '.*' could not be loaded .*; give a local Hugging Face folder"):
+    with pytest.raises(UserError, match=r"There is no folder '.*absent'"):
         TextEncoder(str(tmp_path / "absent"))
+    with pytest.raises(UserError, match="holds no weights"):
+        TextEncoder(str(tmp_path))
     for length in (0, 2049):
         with pytest.raises(UserError, match=f"reads from 1 to 2048 tokens, not {length}; set max_tokens"):
             TextEncoder(str(folder), max_tokens=length)

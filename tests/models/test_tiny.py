@@ -40,7 +40,7 @@ def test_embeddings_are_tied():
 
 @pytest.mark.parametrize("sizes", [{"hidden": 15}, {"heads": 3}, {"heads": 16}, {"layers": 0}, {"heads": 0}])
 def test_impossible_sizes_are_refused(sizes):
-    with pytest.raises(UserError, match=r"even multiple of model\.heads"):
+    with pytest.raises(UserError, match=r"even multiple of model\.heads|sizes are positive"):
         tiny_model(20, seed=0, **{**SMALL, **sizes})
 
 

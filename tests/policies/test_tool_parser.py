@@ -414,9 +414,9 @@ def test_ten_thousand_mutations_of_good_replies_are_read_or_refused():
     ids=lambda text: text[:20],
 )
 def test_a_megabyte_is_read_in_no_time(text):
-    began = time.perf_counter()
+    began = time.process_time()
     read_by_all(text)
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0
 
 
 # ---------------------------------------------------------------------------------------------------------------------

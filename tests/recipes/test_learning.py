@@ -13,7 +13,7 @@ from lapwing.games.frozen_lake import FrozenLake
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bandit_tiny", "bandit_tiny_all", "bandit_tiny_uniform"])
 def test_the_bandit_finds_the_best_arm(name, tmp_path):
-    run = lapwing.train(name, run=tmp_path / "run", overrides=["evaluation.episodes=1000"], seed=0)
+    run = lapwing.train(name, run=tmp_path / "run", overrides=["evaluation.episodes=500"], seed=0)
     policies = run.evaluation["policies"]
     # The best arm pays in 8 of 10 cases; half of the pulls at random pay 0.5.
     assert policies["untrained"]["success"]["high"] < 0.6

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 SETTINGS = (
     *("iterations=30", "checkpoint_every=30", "optimizer.learning_rate=1e-3"),
     *("generation.max_tokens=6", "generation.cache=true"),
-    *("evaluation.episodes=100", "evaluation.development_episodes=20", "evaluation.every=30"),
+    *("evaluation.episodes=60", "evaluation.development_episodes=20", "evaluation.every=30"),
 )
 # It learns the reply format, and a little of where to go, from a player that errs in six of ten moves.
 TAUGHT = (

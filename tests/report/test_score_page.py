@@ -10,7 +10,7 @@ import pytest
 
 from lapwing.evaluation.score import score_transcripts
 from lapwing.evaluation.transcripts import read_transcripts
-from lapwing.report.score_page import clean, score_table, write_score_page
+from lapwing.report.score_page import printable, score_table, write_score_page
 
 NASTY = '</style></div><script>alert(1)</script><img src="https://example.org/x" onerror=alert(1)>&amp;\'"'
 
@@ -100,7 +100,7 @@ def test_equal_scores_give_equal_bytes(page):
 
 
 def test_characters_that_no_page_can_show_are_replaced():
-    assert clean("a\x00b\x1bc\u202ed\ud800e\tf\ng") == "a\ufffdb\ufffdc\ufffdd\ufffde\tf\ng"
+    assert printable("a\x00b\x1bc\u202ed\ud800e\tf\ng") == "a\ufffdb\ufffdc\ufffdd\ufffde\tf\ng"
 
 
 def test_the_table_has_a_dash_where_there_is_no_number(tmp_path):

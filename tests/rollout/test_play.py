@@ -1,6 +1,6 @@
 import dataclasses
 import json
-import time
+import types
 from typing import Any, ClassVar
 
 import pytest
@@ -222,16 +222,21 @@ def test_a_policy_is_told_how_many_steps_are_left(make_match):
     assert seen == [4, 3, 2, 1]
 
 
-def test_matches_past_the_deadline_are_left_out(make_match):
+def test_matches_past_the_deadline_are_left_out(make_match, monkeypatch):
+    # A clock of its own: a busy machine would be late by itself.
+    slept = []
+    monkeypatch.setattr("lapwing.rollout.play.time", types.SimpleNamespace(monotonic=lambda: sum(slept)))
+
     class Slow(_Baseline):
         def choose(self, ask):
-            time.sleep(0.03)
+            slept.append(0.03)
             return "left"
 
     matches = [make_match(max_steps=50), make_match(max_steps=1, member=1), make_match(max_steps=50, member=2)]
     episodes = play(matches, {0: Slow()}, deadline_seconds=0.02)
     assert [episode.match for episode in episodes] == [matches[1]]
-    assert play(matches, {0: Slow()}, deadline_seconds=0.0) == []
+    assert len(slept) == 3
+    assert play(matches, {0: Slow()}, deadline_seconds=-1.0) == []
 
 
 # Invalid replies. "hm" stands for no action.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lapwing.core.batch import EpisodeBatch
+from lapwing.core.errors import LapwingError
 from lapwing.games.bandit import Bandit
 from lapwing.games.frozen_lake import FrozenLake
 from lapwing.games.snake import Snake
@@ -120,3 +121,61 @@ def test_what_a_table_cannot_play_is_left_to_play_step_by_step(agent):
     assert not fits(agent(), [], InvalidRule())
     # Two games have two tables.
     assert not fits(agent(), [*matches, *drawn(GAMES["slippery"])], InvalidRule())
+
+
+@dataclasses.dataclass(frozen=True)
+class Cracked(FrozenLake):
+    """Fails in one way, and only there."""
+
+    where: int = 1
+    method: str = "outcomes"
+
+    def crack(self, state, method):
+        if method == self.method and state.position == self.where:
+            raise ValueError("the ice is broken")
+
+    def initial(self, rng):
+        state = FrozenLake.initial(self, rng)
+        self.crack(state, "initial")
+        return state
+
+    def view(self, state, player):
+        self.crack(state, "view")
+        return FrozenLake.view(self, state, player)
+
+    def legal(self, state, player):
+        self.crack(state, "legal")
+        return FrozenLake.legal(self, state, player)
+
+    def outcomes(self, state, actions):
+        self.crack(state, "outcomes")
+        found = FrozenLake.outcomes(self, state, actions)
+        if self.method != "reward" or state.position != self.where:
+            return found
+        return [(p, dataclasses.replace(transition, reward={0: float("nan")})) for p, transition in found]
+
+
+# F28, F33. Fails when a table hides what a game does wrong, or when the whole play fails with one match.
+@pytest.mark.parametrize("lookahead", [0, 32])
+@pytest.mark.parametrize("method", ["view", "legal", "outcomes", "reward"])
+def test_a_game_that_fails_on_the_table_is_played_one_by_one(agent, method, lookahead):
+    # Seen from the start, 1 is the cell to the right.
+    broken, sound = Cracked(map_name="4x4", method=method), Cracked(map_name="4x4", where=99)
+    collector = LocalCollector(agent(), invalid=RULES["default"], lookahead_states=lookahead)
+    matches = drawn(broken)
+    episodes = collector.play(matches)
+    missing = len(matches) - len(episodes)
+    assert 0 < missing < len(matches)
+    slow = LocalCollector(agent(), invalid=RULES["default"], tabular=False).play(drawn(sound))
+    texts = {e.match.identifier: [step.decision.text for step in e.steps] for e in slow}
+    assert all(texts[e.match.identifier] == [step.decision.text for step in e.steps] for e in episodes)
+    assert all(step.state.position != 1 for episode in episodes for step in episode.steps)
+    assert collector.ledger.failed == missing == len(collector.take_faults())
+    # A sound game is played on the table again.
+    assert len(collector.collect(drawn(sound)).episodes) == len(matches)
+
+
+def test_a_start_that_fails_fails_its_group_alone(agent):
+    collector = LocalCollector(agent(), invalid=RULES["default"])
+    with pytest.raises(LapwingError, match=r"All 24 matches failed .*ValueError: the ice is broken"):
+        collector.collect(drawn(Cracked(map_name="4x4", where=0, method="initial")))

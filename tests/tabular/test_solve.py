@@ -147,11 +147,11 @@ def test_the_gradient_weights_agree_with_finite_differences_in_the_logits(rule):
 def test_the_slippery_8x8_lake_is_solved_within_two_seconds():
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         table = enumerate_game(FrozenLake(map_name="8x8", slippery=True))
         solution = solve(table, uniform_policy(table), 100)
         solution.advantages, solution.gradient_weights, optimal_values(table, 100)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     assert min(seconds) < 2.0
 
 

@@ -21,7 +21,7 @@ class Meeting:
 
     def __init__(self, size):
         self.given, self.size = [None] * size, size
-        self.barrier = threading.Barrier(size, timeout=20)
+        self.barrier = threading.Barrier(size, timeout=120)
 
     def rank(self, number):
         return Rank(self, number)
@@ -122,13 +122,17 @@ def test_ranks_make_the_update_of_one_process(make_model, batch, loss, mergeable
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all(make_model, batch):
     # Fails when only the rank with the broken token keeps its weights.
     advantage, weight = numbers(batch)
-    advantage[0] = np.nan
+    advantage[0] = 12345.0
+
+    def broken(**given):
+        return torch.where(given["advantage"] == 12345.0, np.nan, clipped_surrogate(**given))
+
     models = iter([make_model(seed=1) for _ in range(2)])
 
     def learn(ranks):
         learner = Learner(
             next(models),
-            loss=clipped_surrogate,
+            loss=broken,
             loss_needs=("behavior_logprob", "advantage"),
             seed=0,
             ranks=ranks,
@@ -139,7 +143,33 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all(make_model, batch):
     results = together(2, learn)
     assert [result[:2] for result in results] == [(0, 1.0), (0, 1.0)]
     assert sorted(fault.split(" (")[0] for _, _, fault in results)[0].startswith("the loss is not finite")
-    assert any("token 0" in fault for _, _, fault in results)
+    assert any("number 0 of the batch" in fault for _, _, fault in results)
+
+
+# F41. Fails when a rank whose own moments are fine steps alone.
+def test_a_moment_that_is_not_finite_on_one_rank_stops_all(make_model, batch):
+    advantage, weight = numbers(batch)
+    models = iter([make_model(seed=1) for _ in range(2)])
+    spoilt = iter([True, False])
+
+    def learn(ranks):
+        learner = Learner(
+            next(models),
+            loss=clipped_surrogate,
+            loss_needs=("behavior_logprob", "advantage"),
+            seed=0,
+            ranks=ranks,
+        )
+        learner.update(batch, advantage, weight)
+        if next(spoilt):
+            next(iter(learner.optimizer.state.values()))["exp_avg"].view(-1)[0] = np.nan
+        learner.update(batch, advantage, weight)
+        return learner.version, learner.fault
+
+    results = sorted(together(2, learn))
+    assert [version for version, _ in results] == [1, 1]
+    assert "exp_avg" in results[0][1] + results[1][1]
+    assert "another rank" in results[0][1] + results[1][1]
 
 
 def test_ranks_score_what_one_process_scores(model, batch):

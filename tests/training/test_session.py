@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import subprocess
@@ -183,6 +184,7 @@ def test_another_seed_gives_other_weights(train):
     assert weights[0] != weights[1]
 
 
+# F12. Fails when the evaluation or the report wants a row of metrics.
 def test_a_run_of_no_iterations_is_a_run(train):
     run = train(overrides=["iterations=0", "warm_start.iterations=0"])
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["0"]
@@ -250,7 +252,7 @@ def test_a_file_in_place_of_the_folder_is_left_alone(train, tmp_path):
     (tmp_path / "run").write_text("mine")
     with pytest.raises(UserError, match="is a file"):
         train()
-    with pytest.raises(UserError, match="could not be made"):
+    with pytest.raises(UserError, match="cannot be written: Not a directory"):
         train("run/inside")
     assert (tmp_path / "run").read_text() == "mine"
 
@@ -316,6 +318,7 @@ with torch.no_grad():
 """
 
 
+# F27. Fails when a checkpoint lacks a file, or its weights are not those that played.
 @pytest.mark.slow
 def test_the_exported_model_loads_offline_in_a_new_process_with_the_same_logits(small_run, tmp_path, monkeypatch):
     import torch
@@ -334,7 +337,9 @@ def test_the_exported_model_loads_offline_in_a_new_process_with_the_same_logits(
     assert policy.tokenizer.unk_token_id not in policy.tokenizer.encode(ids, add_special_tokens=False)
 
 
+# Interpreters that begin anew train the runs of test_compare.py too.
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("LAPWING_SOAK"), reason="`make soak` runs it")
 def test_a_run_can_be_trained_from_a_process_that_was_spawned(small_run, tmp_path, small, what_counts):
     # As every process is on macOS and Windows.
     settings = {"run": tmp_path / "run", "overrides": small}
@@ -342,7 +347,7 @@ def test_a_run_can_be_trained_from_a_process_that_was_spawned(small_run, tmp_pat
         target=lapwing.train, args=("frozen_lake_tiny",), kwargs=settings
     )
     process.start()
-    process.join(timeout=120)
+    process.join(timeout=280)
     assert process.exitcode == 0
     assert what_counts(tmp_path / "run") == what_counts(small_run)
 

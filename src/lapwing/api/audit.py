@@ -15,6 +15,7 @@ from lapwing.api.loading import plan_and_shop
 from lapwing.core import rng
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import UserError
+from lapwing.core.paths import checked_path
 from lapwing.core.storage import to_plain, write_json
 from lapwing.core.types import Match
 from lapwing.training.run_folder import RunFolder
@@ -60,7 +61,7 @@ def audit(
         raise UserError(f"An audit needs at least 4 episodes, not {episodes}.")
     # What is wrong with the names is said before anything is trained.
     _check_methods(methods)
-    is_run = (Path(what) / "recipe.toml").is_file()
+    is_run = (checked_path(what, "the recipe or run") / "recipe.toml").is_file()
     audits = [
         _audit_one(str(what), is_run, methods, groups, episodes, overrides, settings, watch or _ignore)
         for settings in _combinations(vary)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from lapwing import build
 from lapwing.api.paired_runs import Job, is_finished, refuse_foreign, train_all
 from lapwing.core.errors import LapwingError, UserError, nearest
+from lapwing.core.paths import checked_path
 from lapwing.core.storage import read_json, write_json
 from lapwing.training.run_folder import RunFolder
 
@@ -89,7 +90,7 @@ def compare(
         raise UserError(f"{what} is at least 1, not {number}.")
     entries = _read(recipes, overrides, tuple(allow_code))
     measure = _measure(entries, measure)
-    path = Path(run) if run is not None else _default_folder()
+    path = checked_path(run, "--run") if run is not None else _default_folder()
     _refuse(path, entries, seeds, tuple(allow_code))
     words = [*recipes, "--seeds", str(seeds), *_sets(overrides, allow_code), "--measure", measure]
     jobs = [

@@ -1,14 +1,78 @@
 """What a recipe would take, foretold without the network and without loading anything."""
 
+import dataclasses
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lapwing import build
+from lapwing.api.starting import Start, start
 from lapwing.core import rng
+from lapwing.core.errors import UserError
+from lapwing.training.run_folder import RunFolder
 
 # The newest two, and the one that the main stage begins with.
 _KEPT_CHECKPOINTS = 3
+
+
+def dry_run(recipe: str, *, run: str | Path | None = None, **given: Any) -> str:
+    """Check all that `lapwing train` checks, and say what it would take; nothing is written.
+
+    Args:
+      recipe, run: as for `lapwing.train`.
+      given: further arguments of it, as `start` takes them.
+
+    Returns:
+      The recipe with every default, as TOML, and the requirements in comments.
+
+    Raises:
+      UserError: the run would not start.
+    """
+    import tomli_w
+
+    begun = start(recipe, run=run, **given)
+    if run is not None:
+        _refuse(Path(run))
+    rehearse(begun)
+    foretold = describe(requirements(begun.plans, begun.recipe.seed))
+    listed = "\n".join(f"# {line}" for line in foretold.splitlines())
+    return f"{tomli_w.dumps(build.resolved(begun.recipe, begun.plans))}\n{listed}"
+
+
+def _refuse(path: Path) -> None:
+    """As `RunFolder.reserve`, but nothing is made."""
+    RunFolder.refuse(path)
+    there = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
+    reason = errno.EACCES if there.is_dir() else errno.ENOTDIR
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"The run folder {path} cannot be written: {os.strerror(reason)}; name another with --run.")
+
+
+def rehearse(begun: Start) -> None:
+    """Find what only shows when a run starts, where that costs next to nothing: with the embedded model.
+
+    Every stage is built and decides once; of a file of demonstrations the first dialogues are read.
+
+    Args:
+      begun: what `start` returned.
+
+    Raises:
+      UserError: the run would not start.
+    """
+    from lapwing.models.tiny import tiny_model
+
+    main = begun.plans[-1]
+    if main.model.make is not tiny_model:
+        return
+    shop = build.make_workshop(main, begun.recipe.seed, weights=begun.weights)
+    for plan in map(build.played_here, begun.plans):
+        stage = build.make_stage(plan, shop)
+        if build.asks_server(plan):
+            continue  # a server may cost money
+        matches = stage.sampler.draw(0)[:1]
+        stage.collector.play([dataclasses.replace(match, max_steps=1) for match in matches])
 
 
 def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:

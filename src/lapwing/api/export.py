@@ -1,5 +1,6 @@
 """Give a run's model away: an ordinary Hugging Face folder or a PEFT adapter, with its card; on the hub if asked."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from lapwing import build
 from lapwing.api.loading import last_model
 from lapwing.core.errors import UserError
+from lapwing.core.paths import checked_path
 from lapwing.core.storage import write_text
 from lapwing.training.run_folder import RunFolder
 
@@ -40,8 +42,8 @@ def export(
     from lapwing.models.pretrained import quiet
     from lapwing.report.model_card import model_card
 
-    opened, target = RunFolder.open(Path(run)), Path(folder)
-    if target.exists() and (target.is_file() or any(target.iterdir())):
+    opened, target = RunFolder.open(Path(run)), checked_path(folder, "the folder of the export")
+    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target} is not empty; name a new folder for the export.")
     if push is not None and push.count("/") != 1:
         raise UserError(f"--push takes OWNER/NAME of a model on the hub, not '{push}'.")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lapwing import build
 from lapwing.core.errors import UserError
-from lapwing.training.run_folder import RunFolder
+from lapwing.core.paths import checked_path
 
 
 def plan_and_shop(
@@ -22,7 +22,7 @@ def plan_and_shop(
     Raises:
       UserError: there is no such run, model, game or setting.
     """
-    path = Path(run_or_model)
+    path = checked_path(run_or_model, "the run or model")
     # An exported model has the recipe too.
     if (path / "recipe.toml").is_file() and (path / "manifest.json").is_file():
         recipe = build.read_recipe(str(path / "recipe.toml"))
@@ -50,23 +50,16 @@ def last_model(run: Path) -> Path:
     Raises:
       UserError: there is none yet.
     """
-    from lapwing.training.checkpoint import checkpoints
+    from lapwing.training.checkpoint import newest_whole
 
-    found = checkpoints(run)
-    if not found:
+    newest, _ = newest_whole(run)
+    if newest is None:
         raise UserError(f"{run} has no whole checkpoint yet; let it train first: lapwing resume {run}")
-    return found[-1] / "model"
+    return newest / "model"
 
 
-def first_model(run: Path) -> Path:
-    """The Hugging Face folder of a run's oldest whole checkpoint; number 0 is never deleted."""
-    from lapwing.training.checkpoint import checkpoints
+def first_model(run: Path) -> Path | None:
+    """The Hugging Face folder of a run's oldest whole checkpoint; number 0 is never deleted. None if there is none."""
+    from lapwing.training.checkpoint import by_age, is_whole
 
-    return checkpoints(run)[0] / "model"
-
-
-def has_checkpoint(folder: RunFolder) -> bool:
-    """Whether a run has a whole checkpoint."""
-    from lapwing.training.checkpoint import checkpoints
-
-    return bool(checkpoints(folder.path))
+    return next((path / "model" for path in by_age(run) if is_whole(path)), None)

@@ -1,6 +1,6 @@
 """Load, play and evaluate policies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,7 @@ def measure(
     split: str = "test",
     max_steps: int | None = None,
     team: Any = None,
+    safe_point: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Measure policies on the matches of a split, as the plan's evaluation says.
 
@@ -145,6 +146,7 @@ def measure(
       policies: by name.
       episodes, seed, split, max_steps: of the matches; seed and step cap default to the plan's.
       team: the processes that play the matches together; None for this one alone.
+      safe_point: is called now and then; it may raise.
     """
     from lapwing.evaluation.evaluate import evaluate as measure_all
 
@@ -153,7 +155,7 @@ def measure(
         policies,
         build.make_game(plan.game),
         name=plan.game.name,
-        play=build.make_play(plan, team),
+        play=build.make_play(plan, team, safe_point=safe_point),
         split=split,
         seed=settings["seed"] if seed is None else seed,
         episodes=episodes,

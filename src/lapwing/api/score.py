@@ -8,6 +8,7 @@ from typing import Any
 from lapwing.build.schema import Checker
 from lapwing.core import registry
 from lapwing.core.errors import UserError, nearest
+from lapwing.core.paths import checked_path
 from lapwing.core.storage import atomic_path
 from lapwing.evaluation.score import Score, score_transcripts
 from lapwing.evaluation.transcripts import read_transcripts
@@ -47,8 +48,8 @@ def score(
       UserError: the file, a method, a setting or the folder is wrong; nothing is written then.
     """
     settings = _settings(overrides)
-    folder = None if out is None else _checked_folder(Path(out))
-    transcripts = read_transcripts(file, form=format, mapping=mapping, views=views)
+    folder = None if out is None else _checked_folder(checked_path(out, "--out"))
+    transcripts = read_transcripts(checked_path(file, "the file"), form=format, mapping=mapping, views=views)
     found = score_transcripts(transcripts, methods=methods, modulations=modulations, settings=settings)
     if folder is not None:
         _write(found, folder)

@@ -17,7 +17,9 @@ import numpy as np
 from lapwing import build
 from lapwing.api._serving_engine import Engine, Sampling
 from lapwing.api.loading import plan_and_shop
+from lapwing.core.clean_text import encodable
 from lapwing.core.errors import UserError
+from lapwing.core.paths import checked_path
 
 # Any game will do for a model that comes from no run: none is played.
 _GAME = "bandit"
@@ -79,7 +81,7 @@ def make_app(run_or_model: str | Path, *, token: str | None = None, greedy: bool
     """
     from lapwing.api._serving_app import App
 
-    path = Path(run_or_model)
+    path = checked_path(run_or_model, "the run or model")
     is_run = (path / "recipe.toml").is_file()
     plan, shop = plan_and_shop(str(run_or_model), None if is_run else _GAME, ["generation.name=transformers"])
     settings = plan.generation.settings
@@ -121,7 +123,7 @@ class _ModelReader:
 
     def text(self, text: str) -> np.ndarray:
         """A text as token ids, begun as the tokenizer begins texts."""
-        return np.array(self._tokenizer.encode(text), dtype=np.int32)
+        return np.array(self._tokenizer.encode(encodable(text)), dtype=np.int32)
 
     def decode(self, token: Any) -> str:
         """Token ids as text."""

@@ -1,49 +1,29 @@
 """Train a recipe, resume a run."""
 
+import contextlib
 import dataclasses
 import datetime
-import functools
-import platform
-import subprocess
+import errno
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lapwing import __version__, build
-from lapwing.api.loading import first_model, has_checkpoint, last_model
+from lapwing import build
+from lapwing.api.finishing import Run, Watcher, finish, on_first, read_run
+from lapwing.api.loading import first_model, last_model
 from lapwing.api.playing import measure
+from lapwing.api.sameness import changed, check_room, described, new_manifest, other_versions
+from lapwing.api.starting import start
 from lapwing.api.warm_start_cache import warm_start_cache
 from lapwing.core.columns import PART_PREFIX
-from lapwing.core.errors import UserError
-from lapwing.core.protocols import Policy
-from lapwing.core.storage import read_json
+from lapwing.core.errors import LapwingError, UserError
+from lapwing.training.interruption import Interrupted
 from lapwing.training.run_folder import Onlooker, RunFolder
 
-Watcher = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run on disk.
-
-    Attributes:
-      path: its folder.
-      evaluation: the object of `evaluation.json`.
-      transfer: evaluations of the same weights on further games, by label.
-      start_from: the run whose weights it began with, if any; its recipe alone does not repeat such a run.
-    """
-
-    path: Path
-    evaluation: dict[str, Any]
-    transfer: dict[str, dict[str, Any]]
-    start_from: str | None = None
-
-    @property
-    def model(self) -> Path:
-        """The Hugging Face folder of the last checkpoint."""
-        return last_model(self.path)
+_DISK_ERRORS = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
 
 
 def train(
@@ -78,36 +58,58 @@ def train(
       UserError: something about the recipe or the folder is wrong; nothing was written.
     """
     spread = [f"{key.replace('__', '.')}={_as_toml(value)}" for key, value in settings.items()]
-    read = build.read_recipe(recipe, overrides=[*overrides, *spread], seed=seed)
-    plans = build.plan(read, allow_code=tuple(allow_code))
-    for stage in plans:
-        build.refuse_served(stage)
+    read, plans, weights = start(
+        recipe,
+        run=run,
+        seed=seed,
+        overrides=[*overrides, *spread],
+        start_from=start_from,
+        allow_code=allow_code,
+    )
     team = build.make_team(plans[-1], f"train {recipe}")
-    path = _on_first(team, lambda: Path(run) if run is not None else _default_folder(read.name), "the run folder")
+    path = on_first(team, lambda: Path(run) if run is not None else _default_folder(read.name), "the run folder")
     if team is not None and team.was_restarted and _is_begun(path, read, plans):
         origin = build.Origin(build.resolved(read, plans), None, tuple(allow_code), trust_remote_code)
-        return _go_on(path, read, plans, origin, team, watch)
-    _on_first(team, lambda: RunFolder.refuse(path), "whether a run can begin in its folder")
-    weights = None
-    if start_from is not None:
-        weights = last_model(RunFolder.open(Path(start_from)).path)
-        plans = plans[-1:]
-    started = time.monotonic()
-    resolved = build.resolved(read, plans)
-    origin = build.Origin(resolved, weights, tuple(allow_code), trust_remote_code)
-    shop = _workshop(plans[-1], read.seed, origin, team)
-    manifest = _manifest(read, shop, start_from)
-    _on_first(team, lambda: RunFolder.create(path, resolved, manifest), "the run folder")
-    folder, watch = _open(team, path), _watcher(team, watch)
-    watch({"event": "run", "path": str(path)})
+        with _locked(team, path), _named(path):
+            return _go_on(path, read, plans, origin, team, watch)
+    on_first(team, lambda: RunFolder.reserve(path), "whether a run can begin in its folder")
+    origin = build.Origin(build.resolved(read, plans), weights, tuple(allow_code), trust_remote_code)
+    begun: list[RunFolder] = []
     try:
-        session = _session(folder, plans, shop, watch)
-        session.run()
+        with _locked(team, path), _named(path):
+            return _begin(path, read, plans, origin, team, watch, start_from, begun)
     except UserError:
         # What is missing may show only now; the same command must run once it is there.
-        folder.discard_unlearnt()
+        for folder in begun:
+            folder.discard_unlearnt()
         raise
-    return _finish(folder, plans, shop, watch, started)
+    finally:
+        if not begun:
+            RunFolder(path).give_up()
+
+
+def _begin(
+    path: Path,
+    recipe: build.Recipe,
+    plans: Sequence[build.StagePlan],
+    origin: build.Origin,
+    team: Any,
+    watch: Watcher | None,
+    start_from: str | Path | None,
+    begun: list[RunFolder],
+) -> Run:
+    """Train in a new folder, which `begun` holds from the moment on when there is something in it."""
+    started = time.monotonic()
+    shop = _workshop(plans[-1], recipe.seed, origin, team)
+    on_first(team, lambda: check_room(path, shop.model), "whether there is room for the checkpoints")
+    manifest = new_manifest(recipe, origin.recipe, shop, start_from, _size(team))
+    on_first(team, lambda: RunFolder.create(path, dict(origin.recipe), manifest) and None, "the run folder")
+    folder, watch = _open(team, path), _watcher(team, watch)
+    begun.append(folder)
+    watch({"event": "run", "path": str(path)})
+    with _explained(path):
+        _session(folder, plans, shop, watch).run()
+        return finish(folder, plans, shop, watch, started)
 
 
 def resume(
@@ -116,6 +118,8 @@ def resume(
     watch: Watcher | None = None,
     allow_code: Sequence[str] = (),
     trust_remote_code: bool = False,
+    accept_changes: bool = False,
+    anew: bool = False,
 ) -> Run:
     """Continue an interrupted run to its end.
 
@@ -124,21 +128,31 @@ def resume(
       watch: as for `train`.
       allow_code: as for `train`.
       trust_remote_code: as for `train`.
+      accept_changes: go on although the run's recipe.toml, or a file that it names, is not what the run began with.
+      anew: train from the beginning if there are checkpoints and none of them can be used.
 
     Returns:
       The finished run; one that had finished before is returned as it is.
 
     Raises:
-      UserError: the folder is no run.
+      UserError: the folder is no run, another process is writing it, its recipe changed, or no checkpoint is whole.
     """
     folder = RunFolder.open(Path(run))
-    if folder.read_manifest()["status"] == "finished":
-        return _read_run(folder)
     recipe = build.read_recipe(str(folder.recipe))
     plans = build.plan(recipe, allow_code=tuple(allow_code))
+    changes = changed(folder, build.resolved(recipe, plans))
+    if changes and not accept_changes:
+        listed = "\n".join(f"  {change}" for change in changes)
+        raise UserError(
+            f"{run} is not what it began with; to go on with these changes: lapwing resume {run} --accept-changes\n"
+            f"{listed}"
+        )
+    if folder.read_manifest()["status"] == "finished" and not changes:
+        return read_run(folder)
     team = build.make_team(plans[-1], f"resume {run}", resumed=True)
     origin = build.Origin(build.resolved(recipe, plans), None, tuple(allow_code), trust_remote_code)
-    return _go_on(folder.path, recipe, plans, origin, team, watch)
+    with _locked(team, folder.path), _named(folder.path):
+        return _go_on(folder.path, recipe, plans, origin, team, watch, changes=changes, anew=anew)
 
 
 def _go_on(
@@ -148,28 +162,108 @@ def _go_on(
     origin: build.Origin,
     team: Any,
     watch: Watcher | None,
+    *,
+    changes: Sequence[str] = (),
+    anew: bool = False,
 ) -> Run:
+    from lapwing.training.resumption import cut_logs, find_position
+
     folder, watch = _open(team, path), _watcher(team, watch)
-    manifest = _on_first(team, folder.read_manifest, "the manifest")
-    if manifest["status"] == "finished":
-        return _read_run(folder)
+    manifest = on_first(team, folder.read_manifest, "the manifest")
+    if manifest["status"] == "finished" and not changes:
+        return read_run(folder)
     started = time.monotonic()
+    names = [plan.name for plan in plans]
+    position = on_first(team, lambda: find_position(folder, names, anew=anew), "the checkpoint to go on from")
+    for name, reasons in position.skipped.items():
+        watch({"event": "warning", "text": f"checkpoint {name} was skipped: {'; '.join(reasons)}"})
     start_from = manifest.get("start_from")
     if start_from:
         # The run's own, where it has one: the earlier run may be gone by now. Checkpoint 0 stays for as long as the run
         # goes on, and actors that take the place of others begin with it.
-        weights = first_model(folder.path) if has_checkpoint(folder) else last_model(Path(start_from))
+        weights = first_model(folder.path) or last_model(Path(start_from))
         origin = dataclasses.replace(origin, weights=weights)
     shop = _workshop(plans[-1], recipe.seed, origin, team)
     session = _session(folder, plans, shop, watch)
-    at = _on_first(team, lambda: _next_iteration(folder), "the iteration to go on from")
+    cut = cut_logs(folder, names, position)
+    _note_resume(folder, manifest, names, position, cut, changes, _size(team), watch)
+    with _explained(path):
+        session.run(position)
+        return finish(folder, plans, shop, watch, started)
+
+
+def _note_resume(
+    folder: RunFolder,
+    manifest: dict[str, Any],
+    names: Sequence[str],
+    position: Any,
+    cut: tuple[int, int],
+    changes: Sequence[str],
+    ranks: int,
+    watch: Watcher,
+) -> None:
+    """Write into the manifest, and say, from where a run goes on and what is not as it was."""
+    rows, halves = cut
+    strange = other_versions(manifest)
+    for text in strange:
+        watch({"event": "warning", "text": text})
+    made = position.iteration if position.stage == len(names) - 1 else 0
     manifest["status"] = "running"
-    manifest["resumed_at"] = [*manifest.get("resumed_at", []), at]
+    manifest["resumed_at"] = [*manifest.get("resumed_at", []), made]
+    found = {
+        "stage": names[position.stage],
+        "iteration": position.iteration,
+        "skipped": dict(position.skipped),
+        "cut_lines": rows,
+        "cut_half_lines": halves,
+        "leftovers": folder.clear_leftovers(),
+        "changes": list(changes),
+        "warnings": strange,
+    }
+    manifest["resumes"] = [*manifest.get("resumes", []), found]
+    if changes:
+        manifest |= described(tomllib.loads(text := folder.recipe.read_text("utf-8")), text)
     # With another number of ranks sums have another order, so that the run does not go on to the last bit.
-    manifest["ranks"] = [*manifest.get("ranks", []), _size(team)]
+    manifest["ranks"] = [*manifest.get("ranks", []), ranks]
     folder.write_manifest(manifest)
-    session.resume()
-    return _finish(folder, plans, shop, watch, started)
+    lines = f", {rows + halves} lines of the logs are made again" if rows + halves else ""
+    watch({"event": "resumed", "text": f"going on at iteration {position.iteration} of {found['stage']}{lines}"})
+
+
+@contextlib.contextmanager
+def _explained(run: Path) -> Iterator[None]:
+    """A disk that is full, or gone, ends a run with advice and no traceback; what was saved is kept."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = error.filename or run
+        raise LapwingError(
+            f"{where} could not be written: {error.strerror}. Earlier checkpoints are as they were: make room, then go "
+            f"on: lapwing resume {run}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _named(run: Path) -> Iterator[None]:
+    """A signal outside of the session and the evaluation, as in set-up or in the report, names the run too."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        if getattr(stopped, "run", None) is not None or not RunFolder(run).manifest.is_file():
+            raise
+        number = getattr(stopped, "signal_number", signal.SIGINT)
+        raise Interrupted(number, run=run, saved="What was saved before is kept.") from None
+
+
+def _locked(team: Any, path: Path) -> contextlib.AbstractContextManager[Any]:
+    """One process writes a run; of several ranks it is the first."""
+    from lapwing.training.run_lock import RunLock
+
+    stack = contextlib.ExitStack()
+    on_first(team, lambda: stack.enter_context(RunLock(path)) and None, "the lock of the run folder")
+    return stack
 
 
 def _workshop(main: build.StagePlan, seed: int, origin: build.Origin, team: Any) -> build.Workshop:
@@ -184,11 +278,18 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
     main = plans[-1]
     agent = build.make_agent(main, shop)
 
-    def develop() -> dict[str, float]:
+    def develop(safe_point: Callable[[], None]) -> dict[str, float]:
         agent.generator.forget()
         settings = main.evaluation.settings
         episodes = settings["development_episodes"]
-        result = measure(main, {"trained": agent}, episodes=episodes, split="development", team=shop.team)
+        result = measure(
+            main,
+            {"trained": agent},
+            episodes=episodes,
+            split="development",
+            team=shop.team,
+            safe_point=safe_point,
+        )
         result = result["policies"]["trained"]
         agent.generator.forget()
         found = {"success": "success", "score": "score", "return": "return", "valid": "valid"}
@@ -207,68 +308,6 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
         warm_start_cache=warm_start_cache(plans, shop),
         **({} if shop.team is None else {"coordinator": shop.team.coordinator()}),
     )
-
-
-def _finish(
-    folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Workshop, watch: Watcher, started: float
-) -> Run:
-    from lapwing.report.page import write_report
-    from lapwing.training.interruption import Interruption
-
-    clock = time.monotonic()
-    # A signal waits for the next safe point: raised at any moment, it can be lost inside an import.
-    with Interruption() as interruption:
-        watch({"event": "evaluation", "episodes": plans[-1].evaluation.settings["episodes"]})
-        together = functools.partial(_check_together, shop.team, interruption)
-        _evaluate_run(folder, plans[-1], shop, interruption.check if shop.team is None else together)
-    manifest = folder.read_manifest()
-    rows = [row for row in folder.read_metrics() if row["stage"] == "main"]
-    manifest["status"] = "finished"
-    manifest["seconds"] |= {
-        "main": rows[-1]["time/learning"] if rows else 0.0,
-        "evaluation": time.monotonic() - clock,
-        "total": manifest["seconds"].get("total", 0.0) + time.monotonic() - started,
-    }
-    folder.write_manifest(manifest)
-    _on_first(shop.team, lambda: str(write_report(folder.path)), "the report")
-    if shop.team is not None:
-        shop.team.leave()
-    return _read_run(folder)
-
-
-def _evaluate_run(folder: RunFolder, plan: build.StagePlan, shop: build.Workshop, check: Callable[[], None]) -> None:
-    """Measure the last weights, the first ones and the baselines on the test matches, and the last on each transfer."""
-    settings = plan.evaluation.settings
-    trusted = shop.origin is not None and shop.origin.trust_remote_code
-    first = folder.path / "checkpoints" / "0" / "model"
-    before = build.make_earlier_workshop(plan, shop, first, trust_remote_code=trusted)
-
-    def policies(stage: build.StagePlan) -> dict[str, Policy]:
-        agent = build.make_agent(stage, shop)
-        return {"trained": agent, "trained_greedy": build.greedy(agent), **build.make_baselines(stage)}
-
-    check()
-    untrained: dict[str, Policy] = {"untrained": build.make_agent(plan, before)}
-    result = measure(plan, policies(plan) | untrained, episodes=settings["episodes"], team=shop.team)
-    folder.write_evaluation(result)
-    check()
-    for entry in settings["transfer"]:
-        other = build.with_game(plan, entry)
-        steps = entry.get("max_steps")
-        result = measure(other, policies(other), episodes=settings["episodes"], max_steps=steps, team=shop.team)
-        folder.write_evaluation(result, _label(entry))
-        check()
-
-
-def _check_together(team: Any, interruption: Any) -> None:
-    """A safe point at which all ranks end if any of them received a signal."""
-    interruption.signal_number = team.ranks.largest(interruption.signal_number, "whether to stop")
-    interruption.check()
-
-
-def _on_first(team: Any, call: Callable[[], Any], what: str) -> Any:
-    """Do what one process of a run must do for all of them."""
-    return call() if team is None else team.on_first(call, what)
 
 
 def _open(team: Any, path: Path) -> RunFolder:
@@ -290,67 +329,6 @@ def _is_begun(path: Path, recipe: build.Recipe, plans: Sequence[build.StagePlan]
     folder = RunFolder(path)
     found = folder.recipe.read_text("utf-8") if folder.recipe.is_file() and folder.manifest.is_file() else None
     return found == tomli_w.dumps(build.resolved(recipe, plans))
-
-
-def _label(entry: Mapping[str, Any]) -> str:
-    if "size" in entry and set(entry) <= {"size", "max_steps"}:
-        return f"{entry['size']}x{entry['size']}"
-    return "_".join(f"{key}-{value}" for key, value in sorted(entry.items()))
-
-
-def _read_run(folder: RunFolder) -> Run:
-    transfer = {
-        path.stem.removeprefix("evaluation_"): read_json(path) for path in sorted(folder.path.glob("evaluation_*.json"))
-    }
-    return Run(folder.path, read_json(folder.evaluation), transfer, folder.read_manifest().get("start_from"))
-
-
-def _next_iteration(folder: RunFolder) -> int:
-    from lapwing.training.checkpoint import checkpoints
-
-    found = checkpoints(folder.path)
-    return int(found[-1].name) if found else 0
-
-
-def _manifest(recipe: build.Recipe, shop: build.Workshop, start_from: str | Path | None) -> dict[str, Any]:
-    import torch
-    import transformers
-
-    return {
-        "recipe": recipe.name,
-        "seed": recipe.seed,
-        "status": "running",
-        "lapwing": __version__,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "threads": torch.get_num_threads(),
-        "start_from": None if start_from is None else str(start_from),
-        "resumed_at": [],
-        "ranks": [_size(shop.team)],
-        "parameters": sum(p.numel() for p in shop.model.parameters()),
-        "seconds": {},
-        "warm_start_cached": False,
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that Lapwing runs from, if it runs from one."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
 
 
 def _default_folder(recipe: str) -> Path:

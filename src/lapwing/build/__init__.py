@@ -23,7 +23,8 @@ from lapwing.build.make import (
     make_team,
     make_workshop,
 )
-from lapwing.build.planning import baselines, game_plan, plan, resolved
+from lapwing.build.options import baselines
+from lapwing.build.planning import game_plan, plan, resolved
 from lapwing.build.recipe import (
     Recipe,
     as_recipe,
@@ -34,7 +35,7 @@ from lapwing.build.recipe import (
     with_overrides,
 )
 from lapwing.build.schema import Part, parameters_of
-from lapwing.build.served import forget_other_settings, is_served, refuse_served
+from lapwing.build.served import asks_server, forget_other_settings, is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "StagePlan",
     "Workshop",
     "as_recipe",
+    "asks_server",
     "baselines",
     "check_solvable",
     "checked_seed",

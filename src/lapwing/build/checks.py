@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from lapwing.build.collectors import check_collector
+from lapwing.build.limits import check_counts
 from lapwing.build.make import make_game, make_opponents
 from lapwing.build.pairs import tool_mismatches, unsafe_pairs
-from lapwing.build.schema import Checker, Part, constant, construct, lists, tensors_of
+from lapwing.build.schema import Checker, Part, constant, construct, lists, raised, tensors_of
 from lapwing.build.served import SERVER, is_served
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import registry, rng
@@ -58,7 +59,8 @@ def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
             checker, f"{where}.sampler", functools.partial(stage.sampler.make, game, seed=0), stage.sampler.settings
         )
         _check_seats(checker, where, stage, game)
-    for part in (stage.renderer, stage.context, stage.parser, stage.teacher, stage.optimizer, stage.evaluation):
+    of_stage = (stage.optimizer, stage.evaluation, stage.alarms)
+    for part in (stage.renderer, stage.context, stage.parser, stage.teacher, *of_stage):
         if part is not None:
             construct(checker, where, part.make, part.settings)
     if game is not None and len(checker.errors) == before:
@@ -66,6 +68,7 @@ def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
     _check_annotators(checker, where, stage, game)
     check_collector(checker, where, stage)
     _check_budgets(checker, where, stage.generation.settings)
+    check_counts(checker, where, stage)
     _check_ranks(checker, where, stage)
     if is_served(stage):
         client = functools.partial(stage.generation.make, model=stage.model.name)
@@ -87,6 +90,10 @@ def _check_annotators(checker: Checker, where: str, stage: StagePlan, game: Game
         # A critic's settings can be tried without the model that it needs.
         if (check := getattr(part.make, "check", None)) is not None:
             construct(checker, f"{where}.annotate.{part.name}", check, part.settings)
+        if not part.settings.get("temperature", 1.0) > 0:
+            checker.errors.append(
+                f"{where}.annotate.{part.name}: temperature is above 0, not {part.settings['temperature']}."
+            )
         if game is not None and "starts" in inspect.signature(part.make).parameters and not hasattr(game, "gold"):
             checker.errors.append(
                 f"{where}.annotate: '{part.name}' needs a game with gold answers, and {stage.game.name} has none."
@@ -175,7 +182,8 @@ def _check_ranks(checker: Checker, where: str, stage: StagePlan) -> None:
 def _check_budgets(checker: Checker, where: str, budget: Mapping[str, Any]) -> None:
     if budget["max_tokens"] < 1:
         checker.errors.append(
-            f"{where}.generation: a reply needs a budget of at least 1 token, not {budget['max_tokens']}."
+            f"{where}.generation: a reply needs a budget of at least 1 token, not {budget['max_tokens']}; "
+            "raise max_tokens."
         )
     if not budget["temperature"] > 0:
         checker.errors.append(f"{where}.generation: temperature is above 0, not {budget['temperature']}.")
@@ -311,8 +319,11 @@ def _check_functions(checker: Checker, where: str, stage: StagePlan) -> None:
                 part.make(*arguments, **tensors, **part.settings)
             except KeyError as error:
                 checker.errors.append(f"{where}.{part.name}: {error.args[0]}")
-            except UserError as error:
-                said = str(error).removeprefix(f"{part.name}: ")
+            except Exception as error:
+                if not isinstance(error, UserError) and ":" not in part.name:
+                    raise
+                said = str(error) if isinstance(error, UserError) else raised(error)
+                said = said.removeprefix(f"{part.name}: ")
                 checker.errors.append(f"{where}.{part.name}: {said}")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from lapwing.build.schema import Checker, Part, construct
 from lapwing.build.stage_plan import StagePlan
 from lapwing.core import rng
 from lapwing.core.errors import LapwingError
+from lapwing.core.paths import is_file
+from lapwing.core.types import Episode, Match
 
-_RAY, _DEMONSTRATIONS = "ray", "demonstrations"
+_RAY, _DEMONSTRATIONS, _ISOLATED = "ray", "demonstrations", "isolated"
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ def collectors() -> dict[str, Callable[..., Any]]:
     """What the section `collector` may name."""
     from lapwing.distributed.ray_collector import RayCollector
     from lapwing.rollout.demonstrations import Demonstrations
+    from lapwing.rollout.isolated import IsolatedCollector
 
-    return {"local": local, _RAY: RayCollector, _DEMONSTRATIONS: Demonstrations}
+    return {"local": local, _RAY: RayCollector, _DEMONSTRATIONS: Demonstrations, _ISOLATED: IsolatedCollector}
 
 
 def demonstrates(collector: Any) -> bool:
@@ -63,6 +67,8 @@ def check_collector(checker: Checker, where: str, stage: StagePlan) -> None:
     """Try the settings of a stage's collector; no cluster is started and no model needed."""
     if stage.collector.name == _RAY:
         construct(checker, f"{where}.collector", functools.partial(stage.collector.make, None, None), _of(stage))
+    if stage.collector.name == _ISOLATED:
+        construct(checker, f"{where}.collector", functools.partial(stage.collector.make, None), _of(stage))
     checker.errors.extend(f"{where}.collector: {reason}" for reason in _mismatches(stage))
 
 
@@ -75,8 +81,8 @@ def _mismatches(stage: StagePlan) -> Iterator[str]:
         yield "'ray' goes with one learner process; with learner.name = 'accelerate' every rank plays its share."
     if not is_cloned(stage):
         return
-    path = Path(stage.collector.settings["path"])
-    if not path.is_file():
+    path = stage.collector.settings["path"]
+    if not is_file(path):
         yield f"there is no file '{path}' of demonstrations."
     if stage.loss.name != "negative_log_likelihood" or stage.credit is not None:
         yield "demonstrations have no rewards; use loss.name = 'negative_log_likelihood' and no credit section."
@@ -110,7 +116,53 @@ def make_collector(stage: StagePlan, shop: Any, agent: Any, here: Any) -> Any:
         if shop.origin is None:
             raise LapwingError("Ray actors build a stage from its resolved recipe, and there is none here.")
         return stage.collector.make(_in_an_actor(stage, shop), shop.model, **stage.collector.settings)
-    return here if shop.team is None else shop.team.collector(here)
+    player = isolated(stage, here)
+    return player if shop.team is None else shop.team.collector(player)
+
+
+def isolated(stage: StagePlan, here: Any) -> Any:
+    """The same collector, with its games in worker processes where the stage asks for that.
+
+    Args:
+      stage: its settings.
+      here: plays in this process.
+    """
+    return stage.collector.make(here, **stage.collector.settings) if stage.collector.name == _ISOLATED else here
+
+
+def play_once(stage: StagePlan, here: Any, team: Any, matches: list[Match]) -> list[Episode]:
+    """Play matches as a stage does, and end what was started for that.
+
+    Matches whose game fails are left out, with a warning.
+
+    Args:
+      stage: its settings.
+      here: plays in this process.
+      team: the processes that play the matches together; None for this one alone.
+      matches: what to play.
+
+    Raises:
+      LapwingError: all of them failed.
+    """
+    player = isolated(stage, here)
+    collector = player if team is None else team.collector(player)
+    try:
+        episodes = collector.play(matches)
+    finally:
+        getattr(collector, "close", lambda: None)()
+    faults = collector.take_faults()
+    if faults and not episodes:
+        raise LapwingError(
+            f"All {len(matches)} matches failed in their game; try it with lapwing check-game. The first: "
+            f"{faults[0]['text']}\n{faults[0]['traceback']}"
+        )
+    if faults:
+        warnings.warn(
+            f"{len(faults)} of {len(matches)} matches failed and are left out of what is measured; the first, "
+            f"{faults[0]['match']}: {faults[0]['text']}",
+            RuntimeWarning,
+        )
+    return episodes
 
 
 def _in_an_actor(stage: StagePlan, shop: Any) -> Callable[[], tuple[Any, Any]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lapwing.build.collectors import Origin, is_cloned, make_collector
+from lapwing.build.collectors import Origin, is_cloned, make_collector, play_once
 from lapwing.build.schema import Part, bind, constant, tensors_of
 from lapwing.build.served import is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan, invalid_settings
@@ -169,7 +169,9 @@ def make_opponents(stage: StagePlan) -> dict[int, Policy]:
 
 def make_stage(stage: StagePlan, shop: Workshop) -> Any:
     """Everything that the loop needs for one stage."""
-    from lapwing.training.stages import Stage, no_credit
+    from lapwing.training.alarms import Alarms
+    from lapwing.training.credited import no_credit
+    from lapwing.training.stages import Stage
 
     refuse_served(stage)
     agent = make_agent(stage, shop, taught=True)
@@ -186,6 +188,7 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         iterations=stage.settings.iterations,
         checkpoint_every=stage.settings.checkpoint_every,
         evaluate_every=stage.evaluation.settings["every"],
+        alarms=Alarms(**stage.alarms.settings),
         seed=rng.fold(0, stage.name, shop.seed),
         # Which dialogues a file's collector takes is its own affair.
         sampler=collector if is_cloned(stage) else sampler,
@@ -292,6 +295,7 @@ def _make_learner(stage: StagePlan, shop: Workshop) -> Any:
         temperature=generation["temperature"],
         batch_tokens=generation["batch_tokens"],
         row_tokens=generation["row_tokens"],
+        max_lag=stage.collector.settings.get("ahead", 0),
     )
 
 
@@ -316,12 +320,15 @@ def make_team(stage: StagePlan, command: str, *, resumed: bool = False) -> Any:
     return stage.learner.make(**stage.learner.settings).start(command, resumed=resumed)
 
 
-def make_play(stage: StagePlan, team: Any = None) -> Callable[[Policy, list[Match]], list[Episode]]:
+def make_play(
+    stage: StagePlan, team: Any = None, *, safe_point: Callable[[], None] | None = None
+) -> Callable[[Policy, list[Match]], list[Episode]]:
     """Plays matches for evaluation: the rule for invalid replies as in training, but without their penalty.
 
     Args:
       stage: its settings.
       team: the processes that play the matches together; None for this one alone.
+      safe_point: is called now and then; it may raise.
     """
     from lapwing.policies.agent import InvalidRule
     from lapwing.rollout.collector import LocalCollector
@@ -331,7 +338,9 @@ def make_play(stage: StagePlan, team: Any = None) -> Callable[[Policy, list[Matc
 
     def play(policy: Policy, matches: list[Match]) -> list[Episode]:
         local = LocalCollector(policy, opponents=opponents, invalid=invalid)
-        return (local if team is None else team.collector(local)).play(matches)
+        if safe_point is not None:
+            local.safe_point = safe_point
+        return play_once(stage, local, team, matches)
 
     return play
 

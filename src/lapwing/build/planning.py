@@ -3,18 +3,28 @@
 import dataclasses
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lapwing.build.checks import check_values
 from lapwing.build.collectors import collectors, demonstrates
-from lapwing.build.recipe import SECTIONS, SHARED, STAGE_KEYS, Recipe, merged, with_overrides
+from lapwing.build.options import (
+    baselines,
+    contexts,
+    homes,
+    learners,
+    neighbours,
+    optimizers,
+    parsers,
+    renderers,
+)
+from lapwing.build.places import MOST_SENTENCES, all_at_once, plain_key, spoken_of
+from lapwing.build.recipe import SECTIONS, SHARED, STAGE_KEYS, TOP_KEYS, Recipe, merged, with_overrides
 from lapwing.build.schema import Checker, Part, construct
 from lapwing.build.served import generators, names_server, plan_opponent, plan_served_model
 from lapwing.build.stage_plan import PolicySettings, RegulariserSettings, StagePlan, StageSettings
-from lapwing.core import registry
-from lapwing.core.errors import UserError, nearest
+from lapwing.core.errors import UserError, closest, likeness, nearest, shown
+from lapwing.core.paths import is_folder
 from lapwing.core.protocols import Game
 from lapwing.games.search.retrievers import provide_encoders
 
@@ -27,46 +37,10 @@ def _text_encoder(path: str) -> Any:
 
 provide_encoders(_text_encoder)
 
-_BASELINES = ("random", "legal_random", "heuristic", "optimal", "noisy_expert", "scripted", "guess", "demonstrator")
-
-
-def _renderers() -> dict[str, Callable[..., Any]]:
-    from lapwing.policies import renderers
-
-    return {
-        "grid": renderers.Grid,
-        "coordinates": renderers.Coordinates,
-        "tool_dialogue": renderers.ToolDialogue,
-    }
-
-
-def _contexts() -> dict[str, Callable[..., Any]]:
-    from lapwing.policies import contexts
-
-    return {
-        "state_only": contexts.StateOnly,
-        "last_k": contexts.LastK,
-        "transcript": contexts.Transcript,
-        "current_plan": contexts.CurrentPlan,
-    }
-
-
-def _parsers() -> dict[str, Callable[..., Any]]:
-    from lapwing.policies import parsers, tool_parser
-
-    return {
-        "bare": parsers.Bare,
-        "tags": parsers.Tags,
-        "hierarchical": parsers.Hierarchical,
-        "tool_use": tool_parser.ToolUse,
-    }
-
-
-def baselines() -> dict[str, Callable[..., Any]]:
-    """The policies that are no language models, by name."""
-    from lapwing.policies import baselines as found
-
-    return {name: getattr(found, registry.class_name(name)) for name in _BASELINES}
+_SEAT = re.compile(r"[0-9]{1,3}")
+_MOST_ENTRIES = 100
+# So like a key of its section that it is that key with a slip of the hand.
+_SLIP = 0.8
 
 
 def plan(recipe: Recipe, *, allow_code: tuple[str, ...] = ()) -> list[StagePlan]:
@@ -86,39 +60,74 @@ def plan(recipe: Recipe, *, allow_code: tuple[str, ...] = ()) -> list[StagePlan]
             # What a file demonstrates belongs to the stage that clones it.
             del shared["collector"]
         plans.append(_plan_stage(checker, merged(shared, stage)))
-    if checker.errors:
+    unknown = [f"{before}{plain_key(key)} is unknown; {_advice(main)(key, TOP_KEYS)}" for before, key in recipe.unknown]
+    if checker.errors or unknown or recipe.wrong:
         errors = _without_repetitions(checker.errors, [stage["name"] for stage in recipe.stages[:-1]])
-        if len(errors) == 1:
-            raise UserError(f"Recipe '{recipe.name}': {errors[0]}")
-        listed = "\n".join(f"  - {error}" for error in errors)
-        raise UserError(f"Recipe '{recipe.name}' has {len(errors)} errors:\n{listed}")
+        raise UserError(all_at_once(recipe.name, [*recipe.wrong, *unknown, *_with_places(recipe, errors)]))
     return typing.cast(list[StagePlan], plans)
+
+
+def _with_places(recipe: Recipe, errors: Sequence[str]) -> Iterator[str]:
+    """Each error after the file and line, or the override, that it comes from."""
+    main = recipe.stages[-1]
+    shared = {key: main[key] for key in SHARED if key in main}
+    stages = {stage["name"]: merged(shared, stage) for stage in recipe.stages}
+    for number, error in enumerate(errors):
+        # More are not shown.
+        place = recipe.places.find(spoken_of(error, stages), SHARED) if number <= MOST_SENTENCES else None
+        yield f"{place or f'Recipe {shown(recipe.name)}'}: {error}"
+
+
+def _advice(stage: Mapping[str, Any]) -> Callable[[str, Iterable[str]], str]:
+    """What to say of a key that its section does not have: the key that was meant, or where it belongs."""
+
+    def advice(key: str, known: Iterable[str]) -> str:
+        known = list(known)
+        likely = closest(key, known)
+        if likely and likeness(key, likely[0]) >= _SLIP:
+            return nearest(key, known)
+        if key == "seed":
+            return "it belongs at the top of the recipe, before the first [[stage]]."
+        if key in SECTIONS:
+            return f"it belongs directly in a stage, as [stage.{key}]."
+        if found := homes(key, stage):
+            return f"it belongs in {' or '.join(found[:3])}."
+        elsewhere = neighbours(stage)
+        if not likely and (others := closest(key, elsewhere, cutoff=_SLIP)):
+            return f"did you mean {others[0]} of {elsewhere[others[0]]}?"
+        return nearest(key, known)
+
+    return advice
 
 
 def _without_repetitions(errors: Sequence[str], earlier: Sequence[str]) -> list[str]:
     """What is wrong with a shared section is said once, for the main stage."""
-    of_main = {error.removeprefix("main") for error in errors if error.startswith("main")}
-    repeated = {stage + error for stage in earlier for error in of_main}
-    return [error for error in dict.fromkeys(errors) if error not in repeated]
+    # Where a key belongs depends on the stage; that nobody knows it does not.
+    what = {error: error.partition(" is unknown; ")[0] for error in errors}
+    repeated = {
+        stage + what[error].removeprefix("main") for error in errors if error.startswith("main") for stage in earlier
+    }
+    return [error for error in what if what[error] not in repeated]
 
 
 def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
     from lapwing.evaluation.evaluate import EvaluationSettings
-    from lapwing.training.learner import AdamW
+    from lapwing.training.alarms import AlarmSettings
 
     where = table["name"]
-    before = len(checker.errors)
-    for key in table:
-        if key not in STAGE_KEYS and key not in SECTIONS:
-            checker.errors.append(f"{where}.{key} is unknown; {nearest(key, (*STAGE_KEYS, *SECTIONS))}")
+    before = checker.count()
+    checker.advice = _advice(table)
+    for key in [key for key in table if key not in STAGE_KEYS and key not in SECTIONS][:MOST_SENTENCES]:
+        checker.unknown += 1
+        checker.errors.append(f"{where}.{plain_key(key)} is unknown; {checker.advice(key, (*STAGE_KEYS, *SECTIONS))}")
     keys = {key: table[key] for key in ("iterations", "checkpoint_every", "deadline_seconds") if key in table}
     policy = dict(_table(checker, f"{where}.policy", table.get("policy", {})))
     policy.pop("name", None)
     parts = {key: policy.pop(key, None) for key in ("renderer", "context", "parser", "teacher")}
     opponents = _table(checker, f"{where}.opponents", table.get("opponents", {}))
     for seat in opponents:
-        if not seat.isdecimal():
-            checker.errors.append(f"{where}.opponents.{seat} is no seat; seats are numbers from 1.")
+        if not _SEAT.fullmatch(seat):
+            checker.errors.append(f"{where}.opponents.{plain_key(seat)} is no seat; seats are numbers from 1.")
     regularisers = []
     for i, entry in enumerate(_list(checker, f"{where}.regularisers", table.get("regularisers", []))):
         extra = {f.name: entry[f.name] for f in dataclasses.fields(RegulariserSettings) if f.name in entry}
@@ -140,12 +149,12 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
         "opponents": {
             int(seat): plan_opponent(checker, f"{where}.opponents.{seat}", entry, baselines())
             for seat, entry in opponents.items()
-            if seat.isdecimal()
+            if _SEAT.fullmatch(seat)
         },
         "policy": checker.settings(f"{where}.policy", PolicySettings, policy),
-        "renderer": checker.chosen(f"{where}.policy.renderer", parts["renderer"], _renderers(), "coordinates"),
-        "context": checker.chosen(f"{where}.policy.context", parts["context"], _contexts(), "state_only"),
-        "parser": checker.chosen(f"{where}.policy.parser", parts["parser"], _parsers(), "bare"),
+        "renderer": checker.chosen(f"{where}.policy.renderer", parts["renderer"], renderers(), "coordinates"),
+        "context": checker.chosen(f"{where}.policy.context", parts["context"], contexts(), "state_only"),
+        "parser": checker.chosen(f"{where}.policy.parser", parts["parser"], parsers(), "bare"),
         "teacher": None
         if parts["teacher"] is None
         else checker.chosen(f"{where}.policy.teacher", parts["teacher"], baselines(), "noisy_expert"),
@@ -158,14 +167,15 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
         "aggregation": checker.part(f"{where}.aggregation", "aggregation", _named(table, "aggregation", "token_mean")),
         "loss": checker.part(f"{where}.loss", "loss", table.get("loss")),
         "regularisers": regularisers,
-        "optimizer": checker.chosen(f"{where}.optimizer", table.get("optimizer"), {"adamw": AdamW}, "adamw"),
+        "optimizer": checker.chosen(f"{where}.optimizer", table.get("optimizer"), optimizers(), "adamw"),
         "evaluation": checker.chosen(
             f"{where}.evaluation", table.get("evaluation"), {"settings": EvaluationSettings}, "settings"
         ),
+        "alarms": checker.chosen(f"{where}.alarms", table.get("alarms"), {"settings": AlarmSettings}, "settings"),
         "collector": checker.chosen(f"{where}.collector", table.get("collector"), collectors(), "local"),
         "learner": _plan_learner(checker, f"{where}.learner", table.get("learner")),
     }
-    if len(checker.errors) > before:
+    if not checker.is_whole(before):
         return None
     found = StagePlan(**planned)
     check_values(checker, where, found)
@@ -174,9 +184,7 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
 
 def _plan_learner(checker: Checker, where: str, table: Any) -> Part | None:
     """How several processes train; None where the recipe says nothing of it."""
-    from lapwing.distributed.accelerate_learner import Accelerate
-
-    return None if table is None else checker.chosen(where, table, {"accelerate": Accelerate}, "accelerate")
+    return None if table is None else checker.chosen(where, table, learners(), "accelerate")
 
 
 def _named(table: Mapping[str, Any], section: str, default: str) -> Any:
@@ -188,14 +196,19 @@ def _named(table: Mapping[str, Any], section: str, default: str) -> Any:
 def _table(checker: Checker, where: str, value: Any) -> Mapping[str, Any]:
     if isinstance(value, Mapping):
         return value
-    checker.errors.append(f"{where} is a table of settings; found {value!r}.")
+    checker.errors.append(f"{where} is a table of settings; found {shown(value)}.")
     return {}
 
 
 def _list(checker: Checker, where: str, value: Any) -> list[Mapping[str, Any]]:
     if isinstance(value, list) and all(isinstance(entry, Mapping) for entry in value):
-        return value
-    checker.errors.append(f"{where} is an array of tables, as in [[stage.{where.partition('.')[2]}]]; found {value!r}.")
+        if len(value) <= _MOST_ENTRIES:
+            return value
+        checker.errors.append(f"{where} has at most {_MOST_ENTRIES} entries, not {len(value)}.")
+        return []
+    checker.errors.append(
+        f"{where} is an array of tables, as in [[stage.{where.partition('.')[2]}]]; found {shown(value)}."
+    )
     return []
 
 
@@ -208,28 +221,21 @@ def _plan_model(checker: Checker, where: str, stage: Mapping[str, Any]) -> Part 
     table: Any = stage.get("model", {"name": "tiny"})
     table = {"name": table} if isinstance(table, str) else _table(checker, where, table)
     name = table.get("name", "tiny")
-    if not isinstance(name, str):
-        checker.errors.append(f"{where} needs a name, as in {{ name = 'tiny' }}; found {name!r}.")
+    if not isinstance(name, str) or not name.strip():
+        checker.errors.append(f"{where} needs a name, as in {{ name = 'tiny' }}; found {shown(name)}.")
         return None
     make = tiny_model if name == "tiny" else pretrained_model
     rest = {key: value for key, value in table.items() if key != "name"}
     if make is pretrained_model:
         rest["path"] = name
-        if not re.fullmatch(r"[\w-][\w.-]{0,95}/[\w.-]{1,96}", name) and not _is_folder(name):
+        if not re.fullmatch(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", name) and not is_folder(name):
             checker.errors.append(
-                f"{where}: '{name}' is neither 'tiny', nor an existing folder, nor a hub id such as 'org/model'."
+                f"{where}: {shown(name)} is neither 'tiny', nor an existing folder, nor a hub id such as 'org/model'."
             )
             return None
     settings = checker.settings(where, make, rest)
     settings.pop("path", None)
     return Part(name, make, settings)
-
-
-def _is_folder(path: str) -> bool:
-    try:
-        return Path(path).is_dir()
-    except OSError:  # a name that is too long
-        return False
 
 
 def game_plan(game: str, overrides: Sequence[str] = ()) -> "StagePlan":

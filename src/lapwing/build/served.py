@@ -30,6 +30,11 @@ def is_served(stage: StagePlan) -> bool:
     return stage.generation.name == SERVER
 
 
+def asks_server(stage: StagePlan) -> bool:
+    """Whether an opponent of a stage is a model behind a server."""
+    return any(part.name == SERVER for part in stage.opponents.values())
+
+
 def refuse_served(stage: StagePlan) -> None:
     """Refuse to train what has no weights here.
 

@@ -77,6 +77,7 @@ class StagePlan:
     regularisers: list[tuple[Part, RegulariserSettings]]
     optimizer: Part
     evaluation: Part
+    alarms: Part
     collector: Part
     learner: Part | None = None
 
@@ -114,6 +115,7 @@ class StagePlan:
             "optimizer": table(self.optimizer),
             **({"learner": table(self.learner)} if self.learner else {}),
             "evaluation": {k: v for k, v in table(self.evaluation).items() if k != "name"},
+            "alarms": {k: v for k, v in table(self.alarms).items() if k != "name"},
         }
         return {key: value for key, value in resolved.items() if value not in ({}, [])}
 

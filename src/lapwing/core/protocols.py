@@ -118,7 +118,16 @@ class Sampler(Protocol):
 
 
 class Collector(Protocol):
-    """Plays matches with a policy."""
+    """Plays matches with a policy.
+
+    Optional: `take_faults()` gives what went wrong, `waiting_for()` says what is being waited for, `metrics` are
+    counts for the log, and `close()` ends what runs elsewhere.
+    """
+
+    @property
+    def ledger(self) -> Any:
+        """What became of every match, as `lapwing.rollout.ledger` counts it."""
+        ...
 
     def collect(self, matches: Sequence[Match]) -> Rollout:
         """Play all matches to their end; episodes come in the order of the matches."""

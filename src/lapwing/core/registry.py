@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lapwing.core.errors import UserError, nearest
+from lapwing.core.errors import UserError, nearest, shown
 
 _ROOT = Path(__file__).parent.parent
 
@@ -63,7 +63,7 @@ def resolve(folder: str, name: str, *, allow_code: tuple[str, ...] = ()) -> Call
         return _resolve_outside(name, allow_code)
     known = names(folder)
     if name not in known:
-        raise UserError(f"There is no '{name}' in {folder}; {nearest(name, known)}")
+        raise UserError(f"There is no {shown(name)} in {folder}; {nearest(name, known)}")
     module = importlib.import_module(f"lapwing.{folder}.{name}")
     found = getattr(module, name, None) or getattr(module, class_name(name))
     return found
@@ -72,12 +72,17 @@ def resolve(folder: str, name: str, *, allow_code: tuple[str, ...] = ()) -> Call
 def _resolve_outside(name: str, allow_code: tuple[str, ...]) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     package = module_name.partition(".")[0]
+    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+        raise UserError(f"There is no {shown(name)}; code outside Lapwing is named as my_pkg.my_file:my_method.")
     if package not in allow_code:
-        raise UserError(f"'{name}' is code outside Lapwing; allow it with --allow-code {package}.")
+        raise UserError(f"{shown(name)} is code outside Lapwing; allow it with --allow-code {package}.")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"'{name}' could not be imported: {error}.") from error
+        found = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # whatever that code does when it is imported
+        raise UserError(f"{shown(name)} could not be imported: {type(error).__name__}: {error}.") from error
+    if not callable(found):
+        raise UserError(f"{shown(name)} is no function and no class, but {shown(found)}.")
+    return found
 
 
 def class_name(name: str) -> str:

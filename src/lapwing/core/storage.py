@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,17 +15,64 @@ import numpy as np
 
 from lapwing.core.errors import LapwingError
 
+_TEMPORARY = re.compile(r"\..+\.lapwing-(\d+)-[0-9a-f]{8}\.tmp")
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new name in the folder of `path`, by which `leftovers` knows it again and who was writing it."""
+    return path.with_name(f".{path.name}.lapwing-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What dead writers left half-written in a folder: names of `temporary_beside` whose process is gone.
+
+    A process of another machine cannot be seen here: ask only where nobody else writes.
+    """
+    found = []
+    for path in folder.iterdir():
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is not None and not _is_alive(int(match[1])):
+            found.append(path)
+    return sorted(found)
+
+
+def _is_alive(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # what this process is writing now it does not ask for
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlive a power cut, where the system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # some network file systems
+        pass
+    finally:
+        os.close(descriptor)
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` and rename it over `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -37,7 +85,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all; NaN and infinities are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The text that `write_json` writes."""
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
@@ -48,16 +101,30 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LapwingError(f"{path} could not be read as JSON: {error}.") from error
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the whole lines of a JSONL file; a half-written last line is left out."""
+    """Read the whole lines of a JSONL file; a half-written last line is left out.
+
+    Raises:
+      LapwingError: a whole line is no JSON object.
+    """
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines if line]
+    return [_object(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line]
+
+
+def _object(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise LapwingError(f"{where} is damaged: {error}.") from error
+    if not isinstance(value, dict):
+        raise LapwingError(f"{where} is damaged: it holds no object.")
+    return value
 
 
 def to_plain(value: Any) -> Any:

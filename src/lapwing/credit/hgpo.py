@@ -13,6 +13,9 @@ from lapwing.credit._settings import check_choice, check_normalisation, check_we
 LEVEL = "step"
 SCOPE = "group"
 NEEDS = ()
+# Beyond these a power has no float64, and looking back takes minutes.
+_DEEPEST = 100
+_STEEPEST = 100.0
 
 
 @checked(*NEEDS)
@@ -52,8 +55,8 @@ def hgpo(
     Args:
       batch: N steps in E episodes, with `view_key`.
       discount: γ, per step (not per token), in [0, 1].
-      depth: K, steps of history that the deepest group compares, an integer ≥ 0.
-      alpha: α, how much more a longer history weighs, ≥ 0, no unit; 0 weighs all depths equally.
+      depth: K, steps of history that the deepest group compares, an integer in [0, 100].
+      alpha: α, how much more a longer history weighs, in [0, 100], no unit; 0 weighs all depths equally.
       scale_by_std: divide by the standard deviation of the set that the return is relative to.
       ddof: delta degrees of freedom of the standard deviation, an integer ≥ 0; 1 = sample, 0 = population.
       eps: ε, added to the standard deviation, ≥ 0, in units of reward.
@@ -64,13 +67,15 @@ def hgpo(
       Advantage of each step, float64 [N], in units of reward (in standard deviations with scaling).
 
     Raises:
-      UserError: `discount` lies outside [0, 1], `depth`, `alpha`, `ddof` or `eps` is negative, or `weights` is
-        unknown.
+      UserError: `discount` lies outside [0, 1], `depth` or `alpha` outside [0, 100], `ddof` or `eps` is negative, or
+        `weights` is unknown.
     """
     check_discount(discount)
-    if depth < 0:
-        raise UserError(f"depth must be at least 0, but it is {depth}.")
+    if not 0 <= depth <= _DEEPEST:
+        raise UserError(f"depth must be at least 0 and at most {_DEEPEST}, but it is {depth}.")
     check_weight("alpha", alpha)
+    if alpha > _STEEPEST:
+        raise UserError(f"alpha must be at most {_STEEPEST}, but it is {alpha}.")
     check_normalisation(ddof, eps)
     check_choice("weights", weights, ("code", "paper"))
     scaling = {"scale_by_std": scale_by_std, "ddof": ddof, "eps": eps}

@@ -9,13 +9,13 @@ from typing import Any
 from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.types import Match
 from lapwing.distributed.cluster import ActorLost, Cluster
-from lapwing.distributed.ledger import Ledger
 from lapwing.distributed.player import Answer, Failure, Opened, Player, code_hash
+from lapwing.rollout.ledger import Ledger
 
 # An actor imports torch and may load a large model.
 _START_SECONDS = 600.0
 # A wait is never longer than this, so that signals are seen.
-_GLANCE_SECONDS = 5.0
+_GLANCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,12 @@ class Crew:
         self._queue.extend(tasks)
         self._give_out()
 
-    def finish(self, tasks: Sequence[Task]) -> None:
+    def finish(self, tasks: Sequence[Task], safe_point: Callable[[], None]) -> None:
         """Wait until all these tasks have an answer.
+
+        Args:
+          tasks: that were added.
+          safe_point: is called now and then; it may raise.
 
         Raises:
           UserError: a game or a policy said that the user's input was wrong.
@@ -130,12 +134,26 @@ class Crew:
         """
         while any(self._ledger.is_open(task.number) for task in tasks):
             self._give_out()
+            safe_point()
             started = time.monotonic()
             ready = self._cluster.wait(self._references(), self._patience(started))
             self.waited += time.monotonic() - started
             for reference in ready:
                 self._settle(reference)
             self._replace_the_hung()
+
+    def waiting_for(self) -> str:
+        """What has been waited for longest; other threads may ask."""
+        busy = [place for place in list(self._places) if place.opening is not None or place.tasks]
+        if not busy:
+            return "nothing"
+        oldest = min(busy, key=lambda place: place.since)
+        tasks = list(oldest.tasks.values())
+        what = "its start" if oldest.opening is not None else f"{tasks[0].matches[0].identifier} …" if tasks else "play"
+        return (
+            f"{len(busy)} of {len(self._places)} actors, the oldest since {time.monotonic() - oldest.since:.0f} s: "
+            f"{oldest}, {what}"
+        )
 
     def close(self) -> None:
         """End all actors, whatever they are doing."""
@@ -219,9 +237,10 @@ class Crew:
                 f"The weights of {who} are not the learner's, though it says version {answer.version}: their "
                 f"fingerprints are {answer.fingerprint} and {task.fingerprint}."
             )
-        counts = {"episodes": answer.count, "dropped": answer.dropped}
+        counts = {"episodes": answer.count, "dropped": answer.dropped, "failed": answer.failed}
         if self._ledger.finish(task.number, matches=len(task.matches), **counts):
             task.answer = answer
+            self._ledger.reissued += answer.reissued
 
     def _patience(self, now: float) -> float:
         """Seconds until the first actor would hang."""

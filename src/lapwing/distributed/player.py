@@ -28,6 +28,8 @@ class Answer(NamedTuple):
       edition, version, fingerprint: of the weights that it was played with.
       episodes: packed pairs of a match's position in the task and its episode, whose `match` is left out.
       count, dropped: how many these are, and how many matches missed the deadline.
+      failed, reissued: matches whose game failed, and that had to be played once more.
+      faults: what went wrong in them, as plain JSON.
     """
 
     edition: int
@@ -36,6 +38,9 @@ class Answer(NamedTuple):
     episodes: bytes
     count: int
     dropped: int
+    failed: int = 0
+    reissued: int = 0
+    faults: tuple[dict[str, Any], ...] = ()
 
 
 class Failure(NamedTuple):
@@ -100,9 +105,19 @@ class Player:
         if forget is not None:
             forget()
         position = {id(match): n for n, match in enumerate(matches)}
-        played = [(position[id(e.match)], _bare(e)) for e in self._collector.play(matches)]
-        says = (self._edition, self._collector.policy.version, fingerprint(self._model))
-        return Answer(*says, pack(played), len(played), self._collector.dropped)
+        collector = self._collector
+        played = [(position[id(e.match)], _bare(e)) for e in collector.play(matches)]
+        says = (self._edition, collector.policy.version, fingerprint(self._model))
+        lost = collector.ledger.take()
+        return Answer(
+            *says,
+            pack(played),
+            len(played),
+            collector.dropped,
+            lost["rollout/failed"],
+            lost["rollout/reissued"],
+            tuple(collector.take_faults()),
+        )
 
 
 def _bare(episode: Episode) -> Episode:

@@ -10,8 +10,9 @@ from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match
 from lapwing.distributed.cluster import Cluster, require_ray, unpack
 from lapwing.distributed.crew import Crew, Limits, Task
-from lapwing.distributed.ledger import Ledger
 from lapwing.distributed.weight_sync import fingerprint, pack_weights
+from lapwing.rollout.ledger import Ledger
+from lapwing.rollout.watch import Watch
 
 
 class _Weights(NamedTuple):
@@ -76,6 +77,9 @@ class RayCollector:
         self.max_lag = max_lag
         self.dropped = 0
         self.ledger = Ledger()
+        self._watch = Watch()
+        self._failed = 0
+        self.safe_point: Callable[[], None] = _go_on
         self._make = make
         self._model = model
         self._resources = (cpus_per_actor, gpus_per_actor)
@@ -125,13 +129,14 @@ class RayCollector:
             self._begun.append((matches, self._issue(matches)))
 
     def collect(self, matches: Sequence[Match]) -> Rollout:
-        """Play all matches; those that miss the deadline are left out and counted in `dropped`.
+        """Play all matches; those that miss the deadline, and those whose game fails, are left out and counted.
 
         Raises:
           UserError: as raised in an actor; or the cluster has no room.
-          LapwingError: no match met the deadline; or as `Crew.finish` says.
+          LapwingError: no match met the deadline; too many failed in their game; or as `Crew.finish` says.
         """
         episodes = self.play(matches)
+        self._watch.judge(len(matches), self._failed)
         if not episodes:
             raise LapwingError("No match met its deadline; raise deadline_seconds.")
         return Rollout.of(episodes)
@@ -140,11 +145,23 @@ class RayCollector:
         """As `collect`, for those who want nothing but the episodes; there may be none."""
         with self._or_close():
             tasks = self._taken(matches)
-            self._started().finish(tasks)
+            self._started().finish(tasks, self.safe_point)
         episodes = sorted((at for task in tasks for at in _episodes(task, matches)), key=lambda pair: pair[0])
-        self.dropped = len(matches) - len(episodes)
+        answers = [task.answer for task in tasks if task.answer is not None]
+        self.dropped = sum(answer.dropped for answer in answers)
+        self._failed = sum(answer.failed for answer in answers)
+        self._watch.add_faults([fault for answer in answers for fault in answer.faults])
         self.ledger.audit()
         return [episode for _, episode in episodes]
+
+    def waiting_for(self) -> str:
+        """What is being waited for; other threads may ask."""
+        crew = self._crew
+        return "nothing" if crew is None else crew.waiting_for()
+
+    def take_faults(self) -> list[dict[str, Any]]:
+        """What went wrong since this was asked last, as plain JSON."""
+        return self._watch.take_faults()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -245,6 +262,10 @@ class RayCollector:
             self._weight_bytes += sum(one.data.nbytes for one in packed.values())
             self._weights = _Weights(self._cluster.put(packed), fingerprint(self._model))
         return self._weights
+
+
+def _go_on() -> None:
+    pass
 
 
 def _chunks(matches: Sequence[Match], least: int) -> list[list[int]]:

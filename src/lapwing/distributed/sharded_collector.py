@@ -1,20 +1,47 @@
 """Play on several ranks: each plays its groups, and all hold what all have played."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from lapwing.core.errors import LapwingError
 from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match
 from lapwing.distributed.ranks import Ranks
+from lapwing.rollout.ledger import Ledger
+from lapwing.rollout.watch import Watch
 
 
 class Player(Protocol):
-    """Plays matches in this process."""
+    """Plays this rank's matches, as `LocalCollector` does."""
+
+    ledger: Ledger
+    safe_point: Callable[[], None]
+
+    def take_faults(self) -> list[dict[str, Any]]:
+        """What went wrong since this was asked last."""
+        ...
+
+    def waiting_for(self) -> str:
+        """What is being waited for."""
+        ...
 
     def play(self, matches: Sequence[Match]) -> list[Episode]:
         """The episodes of the matches that met their deadline, in the order of the matches."""
         ...
+
+
+class Share(NamedTuple):
+    """What a rank has played.
+
+    Attributes:
+      episodes: with the places of their matches.
+      lost: how many matches were lost, by metric.
+      faults: why, as plain JSON.
+    """
+
+    episodes: list[tuple[int, Episode]]
+    lost: dict[str, int]
+    faults: list[dict[str, Any]]
 
 
 class ShardedCollector:
@@ -33,14 +60,42 @@ class ShardedCollector:
         """
         self.player = player
         self.ranks = ranks
+        self.ledger = Ledger()
+        self._watch = Watch()
+        self._failed = 0
+
+    @property
+    def safe_point(self) -> Callable[[], None]:
+        """Is called once in every round of this rank's play."""
+        return self.player.safe_point
+
+    @safe_point.setter
+    def safe_point(self, call: Callable[[], None]) -> None:
+        """From now on this is called."""
+        self.player.safe_point = call
+
+    def waiting_for(self) -> str:
+        """What this rank waits for."""
+        return self.player.waiting_for()
+
+    def take_faults(self) -> list[dict[str, Any]]:
+        """What went wrong on any rank since this was asked last."""
+        return self._watch.take_faults()
+
+    def close(self) -> None:
+        """End what the player runs elsewhere."""
+        close = getattr(self.player, "close", None)
+        if close is not None:
+            close()
 
     def collect(self, matches: Sequence[Match]) -> Rollout:
-        """Play all matches; those that miss the deadline are left out.
+        """Play all matches; those that miss the deadline, and those whose game fails, are left out and counted.
 
         Raises:
-          LapwingError: no match met the deadline.
+          LapwingError: no match met the deadline, or too many failed in their game.
         """
         episodes = self.play(matches)
+        self._watch.judge(len(matches), self._failed)
         if not episodes:
             raise LapwingError("No match met its deadline; raise deadline_seconds.")
         return Rollout.of(episodes)
@@ -55,12 +110,27 @@ class ShardedCollector:
         numbers = {id(matches[number]): number for number in mine}
         episodes = self.player.play([matches[number] for number in mine]) if mine else []
         played = [(numbers[id(episode.match)], episode) for episode in episodes]
+        lost = self.player.ledger.take() if mine else {}
+        faults = self.player.take_faults() if mine else []
         # Every rank has the matches already, and their games with them.
-        sent = [(number, _without_match(episode)) for number, episode in played]
-        found = self.ranks.gather(sent, f"the episodes of {len(matches)} matches")
+        sent = Share([(number, _without_match(episode)) for number, episode in played], lost, faults)
+        task = self.ledger.issue(len(matches))
+        shares = self.ranks.gather(sent, f"the episodes of {len(matches)} matches")
         everything = [
-            entry for rank, part in enumerate(found) for entry in (played if rank == self.ranks.rank else part)
+            entry
+            for rank, share in enumerate(shares)
+            for entry in (played if rank == self.ranks.rank else share.episodes)
         ]
+        self._failed = failed = sum(share.lost.get("rollout/failed", 0) for share in shares)
+        self.ledger.reissued += sum(share.lost.get("rollout/reissued", 0) for share in shares)
+        self._watch.add_faults([fault for share in shares for fault in share.faults])
+        self.ledger.finish(
+            task,
+            matches=len(matches),
+            episodes=len(everything),
+            dropped=len(matches) - len(everything) - failed,
+            failed=failed,
+        )
         for number, episode in everything:
             episode.match = matches[number]
         return [episode for _, episode in sorted(everything, key=lambda entry: entry[0])]

@@ -13,6 +13,8 @@ from lapwing.core.types import Decision, Episode, Match
 from lapwing.games.game import for_split
 from lapwing.stats.summarise import summarise
 
+_MOST_TRANSFERS = 100
+
 Play = Callable[[Policy, list[Match]], list[Episode]]
 
 
@@ -44,6 +46,8 @@ class EvaluationSettings:
             raise UserError(f"evaluation.every is a number of iterations of at least 0, not {self.every}.")
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"evaluation.max_steps is at least 1, not {self.max_steps}.")
+        if len(self.transfer) > _MOST_TRANSFERS:
+            raise UserError(f"evaluation.transfer names at most {_MOST_TRANSFERS} games, not {len(self.transfer)}.")
         if not 0 <= self.seed < 2**63:
             raise UserError(f"evaluation.seed is a whole number in [0, 2^63), not {self.seed}.")
 

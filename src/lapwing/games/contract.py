@@ -3,13 +3,17 @@
 import dataclasses
 import hashlib
 import math
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
+
+import numpy as np
 
 from lapwing.core.errors import GameError
 from lapwing.core.rng import generator
 from lapwing.core.storage import canonical_json
 from lapwing.core.types import Action, State, Transition
+from lapwing.games._elsewhere import digests_elsewhere
 
 # Actions offered where a game takes any text.
 _TEXTS = ("", "yes", "no", "42", "a longer reply\nof two lines")
@@ -20,11 +24,14 @@ _DRAWS = 400
 _DEVIATIONS = 6.0
 
 
-def check_game(game: Any, *, matches: int = 20, max_steps: int = 100, seed: int = 0) -> None:
+def check_game(
+    game: Any, *, matches: int = 20, max_steps: int = 100, seed: int = 0, other_process: bool = True
+) -> None:
     """Play random matches and raise at the first promise that the game breaks.
 
     The promises: settings are a frozen dataclass; the same seed gives the same match, also in another order, in
-    another instance and after other matches; `step` leaves its arguments alone and can be repeated from any state;
+    another instance, after other matches, and in another process with another clock and hash seed, if that can import
+    the game; the global random generators are left alone; `step` leaves its arguments alone and can be repeated from any state;
     states, views and actions are hashable and turn into canonical JSON; every legal action is accepted, and its text
     tells it from the others; rewards are finite floats within `reward_range`, one per player; a game that
     `has_success` tells it at the end, any other never; `outcomes` and `initial_outcomes`, where they exist, agree
@@ -38,11 +45,13 @@ def check_game(game: Any, *, matches: int = 20, max_steps: int = 100, seed: int 
       matches: how many matches to play.
       max_steps: after how many steps a match is cut off.
       seed: the seed of the first match.
+      other_process: play the matches in another process too, which takes a second.
 
     Raises:
       GameError: a promise is broken; the message names the smallest seed that shows it.
     """
     _check_settings(game)
+    before = _global_chance()
     for number in range(seed, seed + matches):
         _CheckedMatch(game, number).play(max_steps)
     numbers = range(seed, seed + matches)
@@ -55,6 +64,23 @@ def check_game(game: Any, *, matches: int = 20, max_steps: int = 100, seed: int 
             _fail(game, "plays a match differently after other matches; keep all memory in the state", where)
         if once != elsewhere:
             _fail(game, "plays a match differently in a second instance; keep all memory in the state", where)
+    for name, now in _global_chance().items():
+        if now != before[name]:
+            _fail(game, f"draws from {name}, or seeds it, which others share; take all chance from the rng argument")
+    _check_elsewhere(game, numbers if other_process else (), forward, max_steps)
+
+
+def _global_chance() -> dict[str, str]:
+    """What the generators that all code of a process shares would draw next."""
+    return {"the module random": repr(random.getstate()), "numpy.random": repr(np.random.get_state())}  # noqa: NPY002
+
+
+def _check_elsewhere(game: Any, numbers: Sequence[int], here: Sequence[list[str]], max_steps: int) -> None:
+    found = digests_elsewhere(game, numbers, max_steps) if numbers else None
+    for number, once, digest in zip(numbers, here, found or (), strict=False):
+        if _digest([once]) != digest:
+            where = f"seed {number}"
+            _fail(game, "plays a match differently in another process, on another day or with another hash seed", where)
 
 
 def transcript(game: Any, seed: int, *, max_steps: int = 100) -> list[str]:
@@ -92,9 +118,13 @@ def transcript_digest(game: Any, seed: int = 0, *, matches: int = 5, max_steps: 
     Returns:
       32 hexadecimal digits.
     """
+    return _digest([transcript(game, number, max_steps=max_steps) for number in range(seed, seed + matches)])
+
+
+def _digest(transcripts: Sequence[Sequence[str]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for number in range(seed, seed + matches):
-        for line in transcript(game, number, max_steps=max_steps):
+    for lines in transcripts:
+        for line in lines:
             digest.update(line.encode("utf-8", errors="replace") + b"\n")
     return digest.hexdigest()
 

@@ -16,13 +16,20 @@ _MARGIN = 8
 class Draft:
     """A reply in the making; an empty `stop_reason` says that it goes on."""
 
-    __slots__ = ("logprob", "request", "stop_reason", "token")
+    __slots__ = ("logprob", "request", "room", "stop_reason", "token")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, room: int) -> None:
+        """Begin a reply; without room for a token it is finished, and empty.
+
+        Args:
+          request: to reply to.
+          room: most tokens that fit behind the context.
+        """
         self.request = request
+        self.room = room
         self.token: list[int] = []
         self.logprob: list[float] = []
-        self.stop_reason = ""
+        self.stop_reason = "" if room > 0 else "length"
 
     @property
     def key(self) -> bytes:
@@ -42,7 +49,9 @@ class Draft:
         """Add a token; the reply may end with it."""
         self.token.append(token)
         self.logprob.append(logprob)
-        self.stop_reason = endings.reason(self.token) or ("length" if len(self.token) == max_tokens else "")
+        self.stop_reason = endings.reason(self.token) or (
+            "length" if len(self.token) >= min(max_tokens, self.room) else ""
+        )
 
     def completion(self) -> Completion:
         """The finished reply."""

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lapwing.core.errors import LapwingError
+from lapwing.generation._sampling import damaged
 from lapwing.models.scorer import hidden_states, next_token_logits
 from lapwing.models.tree import grow, parts
 
@@ -37,9 +39,57 @@ class Distribution:
 
 
 def distributions(logits: torch.Tensor, temperature: float) -> list[Distribution]:
-    """The distributions of some rows of logits [U, V], on the host."""
+    """The distributions of some rows of logits [U, V], on the host.
+
+    Raises:
+      NonFiniteError: a row has a logit that is NaN or +∞, or nothing but −∞.
+    """
     rows = torch.log_softmax(logits.double() / temperature, dim=-1).cpu().numpy()
+    # The largest of a row with NaN is NaN; argmax and a search in the running sum would find some token all the same.
+    if len(rows) and not np.isfinite(most := rows.max(axis=-1)).all():
+        raise damaged(int((~np.isfinite(most)).sum()), len(rows), "contexts")
     return [Distribution(row) for row in rows]
+
+
+class WeightsStamp:
+    """Finds out that the weights of a model were changed in place while something computed with them is kept.
+
+    Torch counts the changes of every tensor; the learner counts those of its optimiser, whose kernels do not. Nothing
+    is read from the device.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        """Nothing is kept yet.
+
+        Args:
+          model: whose weights are meant.
+        """
+        self._parameters = list(model.parameters())
+        self.take()
+
+    def take(self) -> None:
+        """What is kept from now on is computed with the weights of now."""
+        self._stamp = self._now()
+
+    def _now(self) -> int:
+        return sum(parameter._version for parameter in self._parameters)
+
+    def check(self, *, kept: bool) -> None:
+        """Something is about to be computed, and may be kept.
+
+        Args:
+          kept: there is something already.
+
+        Raises:
+          LapwingError: it was computed with other weights.
+        """
+        if kept and self._now() != self._stamp:
+            raise LapwingError(
+                "The weights changed, and the generator still holds what it computed with the old ones: its replies "
+                "would be of no policy at all. Call the generator's forget (a stage's load) after every change of the "
+                "weights, and go on from the last checkpoint."
+            )
+        self.take()
 
 
 class Memo:

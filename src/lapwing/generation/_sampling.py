@@ -5,12 +5,26 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lapwing.core.errors import LapwingError
+from lapwing.core.errors import NonFiniteError
 
 # Numbers that a block of logits, and a block of the float64 arrays made from it, may have.
 _HEAD_BLOCK = 2**26
 _DRAW_BLOCK = 2**22
 _ONE = 2.0**52
+
+
+def damaged(bad: int, of: int, what: str) -> NonFiniteError:
+    """The error of logits from which nothing can be drawn.
+
+    Args:
+      bad, of: how many of how many have such logits.
+      what: is counted.
+    """
+    return NonFiniteError(
+        f"The model's logits are not finite for {bad} of {of} {what}, so that no token can be drawn: its weights are "
+        "damaged. Go on from the last checkpoint with lapwing resume; if it happens again, lower "
+        "optimizer.learning_rate or optimizer.clip_norm, or take dtype = 'float32'."
+    )
 
 
 def draw(
@@ -68,7 +82,7 @@ def sample(
       Token ids int64 [R] and their log-probabilities float64 [R].
 
     Raises:
-      LapwingError: the logits are not finite.
+      NonFiniteError: logits are not finite.
     """
     place, column, table = _by_row(row, noise, len(hidden))
     if greedy:
@@ -87,8 +101,9 @@ def sample(
             found.append(torch.stack([token.double(), logprob]))
     numbers = torch.cat(found, dim=1).cpu().numpy()
     token, logprob = numbers[:, place, column]
+    # One logit that is NaN or +∞ makes the sum of its row, and so every log-probability of it, NaN.
     if not np.isfinite(logprob).all():
-        raise LapwingError("The model's logits are not finite, so that no token can be drawn; its weights are damaged.")
+        raise damaged(int((~np.isfinite(logprob)).sum()), len(logprob), "replies")
     return token.astype(np.int64), logprob
 
 

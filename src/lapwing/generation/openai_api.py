@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from lapwing.core import rng
+from lapwing.core.clean_text import encodable
 from lapwing.core.errors import UserError
 from lapwing.core.storage import canonical_json
 from lapwing.core.types import Message
@@ -220,7 +221,7 @@ class OpenAIAPI:
         async with asyncio.timeout(self._timeout_seconds):
             answer = await client.chat.completions.create(
                 model=self.model,
-                messages=messages,
+                messages=[{**message, "content": encodable(message["content"])} for message in messages],
                 temperature=0.0 if self.greedy else self.temperature,
                 extra_body=self._fields,
                 **seed,

@@ -13,7 +13,7 @@ from lapwing.core.errors import UserError
 from lapwing.core.types import Completion, Prompt, Request
 from lapwing.generation._decoding import Counts, Decoder, Memory
 from lapwing.generation._drafts import Draft, Endings
-from lapwing.generation._memo import Distribution, Memo, distributions
+from lapwing.generation._memo import Distribution, Memo, WeightsStamp, distributions
 from lapwing.generation._sampling import sample
 from lapwing.generation._slots import unsupported
 from lapwing.models.head import Squash
@@ -99,6 +99,7 @@ class Transformers:
         self.counts = Counts()
         self._endings = Endings(tokenizer, _ends(tokenizer, ends), stop)
         self._memory = Memory(batch_tokens, cache_bytes, prefix_bytes)
+        self._stamp = WeightsStamp(model)
         self._memo = Memo(
             model,
             temperature=None if self.on_device else temperature,
@@ -123,6 +124,7 @@ class Transformers:
         """Empty the memo: the weights changed, or a checkpoint wants the same bits after a resume."""
         self._memo.clear()
         self._memory.prefixes.clear()
+        self._stamp.take()
 
     def release(self) -> None:
         """Give back the memory of contexts that no conversation will extend: play is over, the update wants it."""
@@ -131,20 +133,32 @@ class Transformers:
     def prefetch(self, prompts: Sequence[Prompt]) -> None:
         """Compute the first-token distributions of these prompts together, where that is cheap."""
         if not self._decodes_on_cache and not self.on_device:
-            self._remember({prompt.key: prompt.token for prompt in prompts})
+            self._check_weights()
+            self._remember({prompt.key: prompt.token for prompt in prompts if self._room(prompt) > 0})
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """Sample one reply for each request, in order."""
+        """Sample one reply for each request, in order.
+
+        A reply ends with the model's last position: a context that leaves no room for a token gets an empty reply.
+
+        Raises:
+          NonFiniteError: the model's logits are not finite.
+          LapwingError: the weights changed since something was remembered, and nobody called `forget`.
+        """
         if not requests:
             return []
-        drafts = [Draft(request) for request in requests]
+        self._check_weights()
+        drafts = [Draft(request, self._room(request.prompt)) for request in requests]
+        live = [draft for draft in drafts if not draft.stop_reason]
         with _evaluating(self.model):
-            if not self._decodes_on_cache:
-                self._generate_on_trees(drafts)
+            if not live:
+                pass
+            elif not self._decodes_on_cache:
+                self._generate_on_trees(live)
             elif self.on_device:
-                self._decoder().run(drafts)
+                self._decoder().run(live)
             else:
-                self._generate_on_cache(drafts)
+                self._generate_on_cache(live)
         return [draft.completion() for draft in drafts]
 
     def draw_first(
@@ -159,7 +173,18 @@ class Transformers:
 
         Returns:
           Token ids int32 [M] and their log-probabilities float64 [M].
+
+        Raises:
+          NonFiniteError, LapwingError: as for `generate`.
+          UserError: a context leaves no room for a token.
         """
+        self._check_weights()
+        longest = max((len(prompt.token) for prompt in prompts), default=0)
+        if longest >= self._positions:
+            raise UserError(
+                f"A context has {longest} tokens, and the model {self._positions} positions, so that there is no room "
+                "for a reply; take a context policy that shows less, a shorter rendering, or another model."
+            )
         with _evaluating(self.model):
             self._remember({prompt.key: prompt.token for prompt in prompts})
             values = [self._memo[prompt.key] for prompt in prompts]
@@ -184,6 +209,17 @@ class Transformers:
     @property
     def _decodes_on_cache(self) -> bool:
         return self.cache and self.max_tokens > 1
+
+    @property
+    def _positions(self) -> int:
+        config: Any = self.model.config
+        return getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31
+
+    def _room(self, prompt: Prompt) -> int:
+        return self._positions - len(prompt.token)
+
+    def _check_weights(self) -> None:
+        self._stamp.check(kept=len(self._memo) > 0 or self._memory.prefixes.bytes > 0)
 
     def _decoder(self) -> Decoder:
         return Decoder(

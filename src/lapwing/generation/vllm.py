@@ -28,6 +28,7 @@ import numpy as np
 from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.types import Completion, Prompt, Request
 from lapwing.generation._http import JSONServer
+from lapwing.generation._memo import WeightsStamp
 from lapwing.generation._weight_push import AdapterPush, DiskPush, Push, weights_hash
 
 
@@ -99,6 +100,7 @@ class VLLM:
         self._sync_folder = sync_folder
         self._server = JSONServer(base_url, token_env=token_env, timeout_seconds=timeout_seconds, retries=retries)
         self._sync = _Sync()
+        self._stamp = WeightsStamp(model)
 
     def greedily(self) -> "VLLM":
         """The same generator with greedy decoding; the two share what was pushed."""
@@ -124,6 +126,7 @@ class VLLM:
           LapwingError, UserError: the server did not take them; it is not asked for replies until a push succeeds.
         """
         found = weights_hash(weights)
+        self._stamp.take()
         push = self._sync.push
         if push is not None and found == self._sync.hash and push.current() == self._sync.label:
             return
@@ -137,13 +140,15 @@ class VLLM:
         """Sample one reply for each request, in order.
 
         Raises:
-          LapwingError: the server does not have the weights that were pushed last, or did not answer.
+          LapwingError: the server does not have the weights that were pushed last, or did not answer; or the weights
+            here changed, and nobody called `forget`.
           UserError: the server refused a request.
         """
         if not requests:
             return []
         if not self._sync.label:
             self.forget()
+        self._stamp.check(kept=True)
         self._check_weights()
         with ThreadPoolExecutor(min(self._concurrency, len(requests))) as pool:
             futures = [pool.submit(self._one, request) for request in requests]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lapwing.core.clean_text import encodable
 from lapwing.core.errors import UserError
 from lapwing.core.types import Message
 
@@ -247,7 +248,7 @@ class ChatFormat:
 
     def _ids(self, text: str) -> list[int]:
         # The template writes the token that opens a text, where there is one.
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        return self.tokenizer.encode(encodable(text), add_special_tokens=False)
 
     def _tokens(self, text: str) -> np.ndarray:
         ids = self._ids(text)

@@ -5,11 +5,13 @@ import importlib.resources
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from lapwing.models.lora import LoraSettings, add_adapter
+from lapwing.models.model_files import check_model_files
 
 _ATTENTION = "lapwing_footprint"
 _BYTES = {"float32": 4, "bfloat16": 2}
@@ -28,9 +30,14 @@ def configuration(path: str, *, revision: str | None = None) -> Any:
     Args:
       path: a local folder, or a hub id that is in the local cache or among the known sizes.
       revision: branch, tag or commit on the hub.
+
+    Raises:
+      UserError: the folder is one of no model.
     """
     from transformers import AutoConfig
 
+    if (Path(path) / "config.json").is_file():
+        check_model_files(Path(path))
     try:
         return AutoConfig.from_pretrained(path, revision=revision, local_files_only=True)
     except (OSError, ValueError):

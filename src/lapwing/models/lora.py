@@ -14,12 +14,16 @@ from safetensors.torch import load_file, save_file
 
 from lapwing.core import rng
 from lapwing.core.errors import UserError, nearest
+from lapwing.core.json_lines import shown
 from lapwing.core.storage import read_json, write_json
-from lapwing.models.weights import check_header
+from lapwing.models.settings_files import read_settings
+from lapwing.models.weights import check_safetensors
 
 TRAINED = "default"
 REFERENCE = "reference"
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_CONFIG, _WEIGHTS, _PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+# Wider than any layer that people adapt.
+_LARGEST_RANK = 2**16
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class LoraSettings:
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha < 1:
             raise UserError(f"lora.rank ({self.rank}) and lora.alpha ({self.alpha}) are at least 1.")
+        if self.rank > _LARGEST_RANK:
+            raise UserError(f"lora.rank is at most {_LARGEST_RANK:,}, not {self.rank}.")
         if not self.targets:
             raise UserError("lora.targets names no layer; leave it out for all linear layers.")
 
@@ -123,8 +129,10 @@ def _inject(model: Any, config: Any, name: str, *, seed: int) -> None:
         torch.manual_seed(rng.fold(0, "lora", seed) & 0x7FFF_FFFF_FFFF_FFFF)
         try:
             model.add_adapter(config, name)
-        except (TypeError, ValueError) as error:
-            first = str(error).strip().partition("\n")[0]
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever PEFT makes of settings that somebody else wrote
+            first = " ".join(str(error).split())[:300]
             raise UserError(f"An adapter cannot be put into {type(model).__name__}: {first}") from error
     # Small steps get lost in bfloat16, and an adapter is small.
     for _, parameter in adapter_parameters(model, name):
@@ -144,11 +152,13 @@ def base_of(folder: Path) -> tuple[str, str | None]:
     Raises:
       UserError: the adapter does not say.
     """
-    config = read_json(folder / _CONFIG)
-    base = config.get("base_model_name_or_path")
+    config = read_settings(folder / _CONFIG)
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not base:
         raise UserError(f"The adapter in {folder} does not say which model it belongs to; set it in {_CONFIG}.")
-    return base, config.get("revision")
+    if revision is not None and not isinstance(revision, str):
+        raise UserError(f"{folder / _CONFIG}: revision is {shown(revision)}, and a text is needed; take the entry out.")
+    return base, revision
 
 
 def attach(model: Any, folder: Path, settings: LoraSettings | None = None, *, base: str) -> None:
@@ -163,10 +173,7 @@ def attach(model: Any, folder: Path, settings: LoraSettings | None = None, *, ba
     Raises:
       UserError: it is no plain LoRA on linear layers, or another one than expected.
     """
-    peft = _peft()
-    config = peft.PeftConfig.from_pretrained(str(folder))
-    if not isinstance(config, peft.LoraConfig):
-        raise UserError(f"The adapter in {folder} is of type {config.peft_type.value}; Lapwing trains LoRA.")
+    config = _read_config(folder)
     if settings is not None:
         found = (config.r, config.lora_alpha, config.use_rslora)
         expected = (settings.rank, settings.alpha, settings.rslora)
@@ -184,6 +191,29 @@ def attach(model: Any, folder: Path, settings: LoraSettings | None = None, *, ba
     load_adapter(model, folder)
 
 
+def _read_config(folder: Path) -> Any:
+    """The settings of a saved LoRA."""
+    peft = _peft()
+    said = read_settings(folder / _CONFIG)
+    patterns = [said.get(key) or {} for key in ("rank_pattern", "alpha_pattern")]
+    ranks = [said.get("r"), *(patterns[0].values() if isinstance(patterns[0], dict) else [None])]
+    if said.get("peft_type") == "LORA":
+        for rank in ranks:
+            if type(rank) is not int or not 1 <= rank <= _LARGEST_RANK:
+                raise UserError(f"{folder / _CONFIG} has the rank {shown(rank)}; one is from 1 to {_LARGEST_RANK:,}.")
+    try:
+        with warnings.catch_warnings():
+            # Of settings that a newer PEFT has, which is said once the weights do not fit.
+            warnings.simplefilter("ignore")
+            config = peft.PeftConfig.from_pretrained(str(folder))
+    except Exception as error:  # of a type that PEFT does not know, or with settings of the wrong kind
+        first = " ".join(str(error).split())[:300]
+        raise UserError(f"{folder / _CONFIG} is not what PEFT writes ({first}); fetch it again.") from error
+    if not isinstance(config, peft.LoraConfig):
+        raise UserError(f"The adapter in {folder} is of type {config.peft_type.value}; Lapwing trains LoRA.")
+    return config
+
+
 def _lasting(base: str) -> str:
     """A name of the base that holds in any working directory."""
     return str(Path(base).resolve()) if Path(base).is_dir() else base
@@ -193,7 +223,12 @@ def _read_generation_settings(model: Any, folder: Path) -> None:
     from transformers import GenerationConfig
 
     if (folder / "generation_config.json").is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder)
+        read_settings(folder / "generation_config.json")
+        try:
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        except (TypeError, ValueError, AttributeError) as error:
+            first = " ".join(str(error).split())[:300]
+            raise UserError(f"{folder / 'generation_config.json'} cannot be used ({first}); fetch it again.") from error
 
 
 def save_adapter(folder: Path, model: Any) -> None:
@@ -250,7 +285,12 @@ def load_adapter(model: Any, folder: Path, *, name: str = TRAINED) -> None:
 
 def _read(folder: Path) -> dict[str, torch.Tensor]:
     file = folder / _WEIGHTS
-    check_header(file)
+    if not file.is_file() and (folder / _PICKLE).is_file():
+        raise UserError(
+            f"The weights of the adapter in {folder} are a pickle ({_PICKLE}), which can run code when it is read; "
+            "where you trust it, convert it: load it with PEFT and save it again, which writes safetensors."
+        )
+    check_safetensors(file)
     try:
         return {name.removeprefix("base_model.model."): tensor for name, tensor in load_file(file).items()}
     except SafetensorError as error:

@@ -13,8 +13,9 @@ from lapwing.core.errors import LapwingError, UserError
 from lapwing.models import lora as adapters
 from lapwing.models.hub import find_model
 from lapwing.models.lora import LoraSettings
+from lapwing.models.model_files import check_model_files
 from lapwing.models.packing import check_packing
-from lapwing.models.weights import check_weights
+from lapwing.models.weights import check_safetensors, check_weights, weight_files
 
 _DROPOUT = ("dropout", "pdrop", "layerdrop", "jitter")
 
@@ -79,6 +80,8 @@ def pretrained_model(
     source = _find(path, revision, trust_remote_code)
     adapter = Path(source.found) if adapters.is_adapter_folder(Path(source.found)) else None
     base = source if adapter is None else _find(*adapters.base_of(adapter), trust_remote_code)
+    if adapter is not None and adapters.is_adapter_folder(Path(base.found)):
+        raise UserError(f"The base of the adapter in {adapter}, {base.name}, is an adapter itself; merge that first.")
     model = _load(base, number, None if attention == "auto" else attention)
     tokenizer = _load_tokenizer(source if adapter is None or _has_tokenizer(adapter) else base)
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
@@ -143,9 +146,9 @@ def load_in_place(model: Any, folder: Path) -> None:
     Raises:
       LapwingError: there are none, or they do not fit.
     """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise LapwingError(f"{folder} holds no safetensors weights.")
+    files = weight_files(folder)
+    for file in files:
+        check_safetensors(file)
     tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
     try:
         if not tensors.keys() <= model.state_dict().keys():
@@ -215,9 +218,12 @@ def _one_sentence(source: _Source) -> Iterator[None]:
             yield
     except (LapwingError, MemoryError, torch.OutOfMemoryError):
         raise
-    # Configurations, tokenizers and weights are read by four libraries, each with errors of its own.
-    except Exception as error:
-        first = str(error).strip().partition("\n")[0]
+    # Configurations, tokenizers and weights are read by four libraries, each with errors of its own; those that are
+    # written in Rust panic with something that is no Exception.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        first = shortened(error)
         if "trust_remote_code" in str(error):
             raise UserError(
                 f"The model '{source.name}' comes with Python code of its own, which is not run unasked; read it, and "
@@ -229,14 +235,22 @@ def _one_sentence(source: _Source) -> Iterator[None]:
         ) from error
 
 
+def shortened(error: BaseException) -> str:
+    """What an error of a library says, on one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def _load(source: _Source, dtype: torch.dtype, attention: str | None) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if Path(source.found).is_dir():
         check_weights(Path(source.found))
+        check_model_files(Path(source.found))
     with _one_sentence(source):
         config: Any = AutoConfig.from_pretrained(source.found, **source.given)
         _without_dropout(config)
+        # A folder may ask for kernels from the hub, which are native code.
+        config._attn_implementation = config._experts_implementation = None
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.found,
             config=config,
@@ -277,8 +291,9 @@ def _load_tokenizer(source: _Source) -> Any:
 
     with _one_sentence(source):
         tokenizer: Any = AutoTokenizer.from_pretrained(source.found, **source.given)
+        has_tokens = bool(tokenizer.encode("a", add_special_tokens=False))
     # Transformers makes an empty tokenizer where a folder has none.
-    if not tokenizer.encode("a", add_special_tokens=False):
+    if not has_tokens:
         raise UserError(f"The model '{source.name}' has no tokenizer; put its tokenizer files beside its weights.")
     if not tokenizer.chat_template:
         raise UserError(f"The tokenizer of '{source.name}' has no chat template; choose an instruction-tuned model.")

@@ -1,12 +1,17 @@
 """Texts as vectors: a pretrained encoder for dense retrieval."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from lapwing.core.clean_text import encodable
 from lapwing.core.errors import UserError
-from lapwing.models.pretrained import quiet
+from lapwing.models.hub import find_model
+from lapwing.models.model_files import check_model_files
+from lapwing.models.pretrained import quiet, shortened
+from lapwing.models.weights import check_weights
 
 
 class TextEncoder:
@@ -34,15 +39,23 @@ class TextEncoder:
         """
         from transformers import AutoModel, AutoTokenizer
 
+        found = find_model(path, revision)
+        if Path(found).is_dir():
+            check_weights(Path(found))
+            check_model_files(Path(found))
+        # A copy in the cache is that of the revision already.
+        given = {"revision": revision if found == path else None, "trust_remote_code": False}
         try:
             with quiet():
-                self._tokenizer: Any = AutoTokenizer.from_pretrained(path, revision=revision)
-                self._model: Any = AutoModel.from_pretrained(path, revision=revision, dtype="float32").eval()
-        except (OSError, ValueError) as error:
-            first = str(error).strip().partition("\n")[0]
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(found, **given)
+                loaded: Any = AutoModel.from_pretrained(found, dtype="float32", use_safetensors=True, **given)
+            self._model = loaded.eval()
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of the libraries that read configurations, tokenizers and weights
             raise UserError(
-                f"The encoder '{path}' could not be loaded ({first}); give a local Hugging Face folder, or a hub id "
-                "while the network is there."
+                f"The encoder '{path}' could not be loaded ({shortened(error)}); give a local Hugging Face "
+                "folder, or a hub id while the network is there."
             ) from error
         positions = getattr(self._model.config, "max_position_embeddings", None)
         if max_tokens < 1 or (positions is not None and max_tokens > positions):
@@ -61,6 +74,7 @@ class TextEncoder:
         Returns:
           float32 [n, d].
         """
+        texts = [encodable(text) for text in texts]
         rows = [self._tokenizer(text, truncation=True, max_length=self._max_tokens)["input_ids"] for text in texts]
         width = max((len(row) for row in rows), default=0)
         if not width:

@@ -60,13 +60,16 @@ def check_sizes(
     Raises:
       UserError: `heads` does not divide `hidden` into even parts, a size is not positive, or the range is none.
     """
-    if min(hidden, layers, heads, intermediate, max_positions) < 1 or hidden % heads or (hidden // heads) % 2:
+    sizes = {"hidden": hidden, "layers": layers, "heads": heads, "intermediate": intermediate}
+    for name, size in (*sizes.items(), ("max_positions", max_positions)):
+        if size < 1:
+            raise UserError(f"model.{name} is {size}, but all sizes are positive.")
+    if hidden % heads or (hidden // heads) % 2:
+        raise UserError(f"model.hidden ({hidden}) must be an even multiple of model.heads ({heads}).")
+    if layers > 1000 or hidden * (hidden + intermediate) * layers > 10**9:
         raise UserError(
-            f"model.hidden ({hidden}) must be an even multiple of model.heads ({heads}), and all sizes positive."
-        )
-    if hidden * (hidden + intermediate) * layers > 10**9:
-        raise UserError(
-            f"A model of {layers} layers {hidden} wide is too large to start from nothing; load one by name."
+            f"A model of {layers} layers {hidden} wide is too large to start from nothing; lower model.layers or "
+            "model.hidden, or load one by name."
         )
     if not 0.0 <= initializer_range <= 1.0:
         raise UserError(f"model.initializer_range is a standard deviation in [0, 1], not {initializer_range}.")

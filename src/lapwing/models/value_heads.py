@@ -12,6 +12,7 @@ import torch
 from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.core.ragged import lengths_to_splits
+from lapwing.models.finite import why_not_step
 from lapwing.models.scorer import hidden_states
 from lapwing.models.tree import grow, parts
 from lapwing.models.value_loss import value_loss
@@ -202,7 +203,9 @@ class ValueHeads:
             loss.sum().backward()
             losses.index_add_(0, head, loss.detach())
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
-        if not (math.isfinite(norm) and bool(torch.isfinite(losses).all())):
+        is_finite = math.isfinite(norm) and bool(torch.isfinite(losses).all())
+        names = [f"number {index}" for index in range(len(self.parameters))]
+        if not is_finite or why_not_step(self.optimizer, self.parameters, names, min(norm, self.settings.clip_norm)):
             # A non-finite gradient would destroy the weights; keep the last good ones and go on.
             self.optimizer.zero_grad(set_to_none=True)
             totals["nonfinite"] += 1

@@ -11,6 +11,7 @@ from lapwing.core.errors import UserError, nearest
 from lapwing.core.protocols import Generator
 from lapwing.core.types import Action, Ask, Completion, Decision, Memory, Message, Prompt, Request, View
 from lapwing.models.chat_format import REPLY, ChatFormat
+from lapwing.policies.clean_text import capped
 from lapwing.policies.escape import SpecialTokens
 from lapwing.policies.parsers import Invalid
 
@@ -220,7 +221,7 @@ class Agent:
         return {name: (score, weights[name]) for name, score in form(replies).items()}
 
     def _now(self, view: View) -> list[Message]:
-        return self.renderer.messages(view)
+        return capped(self.renderer.messages(view))
 
     def _harmless(self, messages: Sequence[Message]) -> list[Message]:
         return [Message(role=m["role"], content=self._harmless_content(m)) for m in messages]

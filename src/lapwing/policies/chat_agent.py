@@ -9,6 +9,7 @@ import numpy as np
 from lapwing.core.types import Ask, Decision, Memory, Message
 from lapwing.generation.openai_api import OpenAIAPI, Reply
 from lapwing.policies.agent import ContextPolicy, Parser, Renderer
+from lapwing.policies.clean_text import capped
 from lapwing.policies.parsers import Invalid
 
 _NO_TOKENS = np.zeros(0, dtype=np.int32)
@@ -47,7 +48,7 @@ class ChatAgent:
 
     def act_many(self, asks: Sequence[Ask]) -> list[tuple[Decision, Memory]]:
         """Decide every ask; the server is asked for all replies at once."""
-        shown = [self.renderer.messages(ask.view) for ask in asks]
+        shown = [capped(self.renderer.messages(ask.view)) for ask in asks]
         dialogues = [self._dialogue(ask, now) for ask, now in zip(asks, shown, strict=True)]
         replies = self.client.complete(dialogues, [ask.key for ask in asks])
         return [self._decide(*parts) for parts in zip(asks, shown, replies, strict=True)]

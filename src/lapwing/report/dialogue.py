@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from lapwing.core.clean_text import printable
 from lapwing.core.types import Action, Answer, Ask, Episode, ToolCall, ToolResult
 from lapwing.games.tools.dialogue import ToolGame, ToolView, typed
 from lapwing.policies.parsers import Invalid
@@ -54,11 +55,6 @@ def ending(game: ToolGame, episode: Episode) -> str:
         pays = f"   pays {paid[name] * value + 0.0:+g}" if name in paid else ""
         lines.append(f"  {name.ljust(width)}   {f'{value:g}'.rjust(8)}{pays}")
     return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """A text that cannot steer a terminal: what is no character to be seen becomes U+FFFD, but for ends of lines."""
-    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
 
 
 def _marked(result: ToolResult) -> str:

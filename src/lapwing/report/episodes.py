@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lapwing.core.clean_text import printable
 from lapwing.core.errors import LapwingError
 from lapwing.core.storage import read_json_lines
-from lapwing.report.templates import clean
 
 # Together they keep the page of the longest episodes below 5 MB.
 _LONGEST_TEXT = 2_000
@@ -343,5 +343,5 @@ def _number(value: float) -> str:
 def _cut(value: Any, most: int) -> str:
     text = str(value)
     if len(text) <= most:
-        return clean(text)
-    return f"{clean(text[:most])}… ({len(text) - most:,} more characters)"
+        return printable(text)
+    return f"{printable(text[:most])}… ({len(text) - most:,} more characters)"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lapwing.core.clean_text import printable
 from lapwing.core.errors import UserError
 from lapwing.core.storage import read_json
 from lapwing.report.verdict import HEADLINES, interval_text, label, matches, ordered_policies, verdict
@@ -73,7 +74,7 @@ def _head(evaluation: Mapping[str, Any], main: Mapping[str, Any], *, name: str, 
             )
         ],
     )
-    return f"---\n{data.to_yaml()}\n---"
+    return f"---\n{printable(data.to_yaml())}\n---"
 
 
 def _scores(evaluation: Mapping[str, Any]) -> str:
@@ -84,7 +85,7 @@ def _scores(evaluation: Mapping[str, Any]) -> str:
         for policy, measures in policies.items()
     ]
     note = f"Over {matches(evaluation)} (seed {evaluation['seed']}), means with 95 % intervals."
-    return f"## Scores\n\n{note}\n\n{_table(['policy', *shown], rows)}"
+    return f"## Scores\n\n{_plain(note)}\n\n{_table(['policy', *shown], rows)}"
 
 
 def _how(manifest: Mapping[str, Any], recipe: Mapping[str, Any], main: Mapping[str, Any]) -> str:
@@ -124,8 +125,9 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no links, one line."""
-    return _SYNTAX.sub(r"\\\1", " ".join(text.split()))
+    return _SYNTAX.sub(r"\\\1", " ".join(printable(text).split()))
 
 
 def _code(text: str) -> str:
-    return text.replace("`", "'")
+    """Text between backticks, which an empty line would end as well."""
+    return " ".join(printable(text).replace("`", "'").split())

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lapwing.core.clean_text import printable
 from lapwing.core.storage import write_text
 from lapwing.evaluation.score import BASE, Score, Scored
 from lapwing.evaluation.transcripts import ShownEpisode, Transcripts
-from lapwing.report.templates import clean, template_environment
+from lapwing.report.templates import template_environment
 
 _SHADES = 5
 _GREEN, _RED = "26, 127, 55", "200, 40, 30"
@@ -108,15 +109,15 @@ def write_score_page(score: Score, path: Path) -> None:
         # Both are made here, of numbers and constants only.
         style=markupsafe.Markup(style),
         style_hash=markupsafe.Markup(digest),
-        name=clean(Path(transcripts.source).name or transcripts.source),
+        name=printable(Path(transcripts.source).name or transcripts.source),
         summary=score_summary(transcripts),
-        notes=[clean(note) for note in transcripts.notes],
+        notes=[printable(note) for note in transcripts.notes],
         headings=headings,
         rows=rows,
         base=_base(score),
         names=[method.name for method in score.methods],
         correlation=[[_correlation(rho) for rho in row] for row in score.rank_correlation],
-        not_scored=[clean(reason) for reason in score.not_scored.values()],
+        not_scored=[printable(reason) for reason in score.not_scored.values()],
         episodes=_episodes(score),
         num_episodes=transcripts.batch.num_episodes,
     )
@@ -170,7 +171,7 @@ def _episode(score: Score, one: ShownEpisode, scales: Sequence[float]) -> Episod
         cells = [Cell(_signed(a), _shade(a, scale)) for a, scale in zip(numbers, scales, strict=True)]
         marks = " ".join(f"m{i}{cell.shade}" for i, cell in enumerate(cells) if cell.shade)
         reward = f"{found['reward'][at]:g}"
-        rows.append(StepRow(at + 1, clean(step.view), clean(step.reply), marks, reward, cells))
+        rows.append(StepRow(at + 1, printable(step.view), printable(step.reply), marks, reward, cells))
     ended = "cut by a limit" if found["truncated"] else "ended by the rules"
     total = len(found["reward"])
     parts = [
@@ -181,7 +182,7 @@ def _episode(score: Score, one: ShownEpisode, scales: Sequence[float]) -> Episod
     ]
     if found["outcome"]:
         parts.append(f"outcome {found['outcome']:g}")
-    return EpisodeRow(clean(found["id"]), clean(" · ".join(parts)), rows)
+    return EpisodeRow(printable(found["id"]), printable(" · ".join(parts)), rows)
 
 
 def _signed(value: float) -> str:

@@ -1,19 +1,27 @@
 """The collector plays an iteration's matches with the learning policy."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
+from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import LapwingError
 from lapwing.core.protocols import Game, Policy
 from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match, State
 from lapwing.games.game import has_exact_outcomes, outcomes
 from lapwing.policies.agent import Agent, InvalidRule
-from lapwing.rollout.play import initial_state, play
+from lapwing.rollout.arena import Arena, GameFault, Here, from_game, initial_state
+from lapwing.rollout.ledger import Ledger
+from lapwing.rollout.play import play
 from lapwing.rollout.table import Table, fits
 from lapwing.rollout.table_play import play_on_table
+from lapwing.rollout.watch import Watch
 
 # A table of random maps grows with every iteration; past this many states it is begun anew.
 _TABLE_STATES = 5000
+# Nobody looks at the batch of episodes that were asked for without one.
+_NO_BATCH = cast(EpisodeBatch, None)
 
 
 class LocalCollector:
@@ -33,6 +41,7 @@ class LocalCollector:
         deadline_seconds: float | None = None,
         lookahead_states: int = 32,
         tabular: bool = True,
+        arena: Arena | None = None,
     ) -> None:
         """Make the collector.
 
@@ -43,6 +52,8 @@ class LocalCollector:
           deadline_seconds: matches that still run after this time are given up; None waits.
           lookahead_states: how many reachable states of a start are announced; 0 for none.
           tabular: play on a table where that is possible; the episodes are the same.
+          arena: where the games are stepped; None for this process. Elsewhere there is no table and nothing is
+            announced, because both step the games here.
         """
         self.policy = policy
         self.policies: dict[int, Policy] = {0: policy, **(opponents or {})}
@@ -50,42 +61,97 @@ class LocalCollector:
         self.deadline_seconds = deadline_seconds
         self.lookahead_states = lookahead_states
         self.dropped = 0
+        self.ledger = Ledger()
+        self.watch = Watch()
+        self.arena: Arena = Here() if arena is None else arena
         self.tabular = tabular
         self._table: Table | None = None
         self._reachable: dict[State, list[State]] = {}
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the games are stepped in this process."""
+        return isinstance(self.arena, Here)
+
+    @property
+    def safe_point(self) -> Callable[[], None]:
+        """Is called once in every round of play; it may raise, and the collector may be used again."""
+        return self.watch.safe_point
+
+    @safe_point.setter
+    def safe_point(self, call: Callable[[], None]) -> None:
+        """From now on this is called."""
+        self.watch.safe_point = call
+
+    def waiting_for(self) -> str:
+        """What is being waited for; other threads may ask."""
+        return str(self.watch)
+
+    def take_faults(self) -> list[dict[str, Any]]:
+        """What went wrong since this was asked last, as plain JSON."""
+        return self.watch.take_faults()
+
     def collect(self, matches: Sequence[Match]) -> Rollout:
-        """Play all matches; those that miss the deadline are left out and counted in `dropped`.
+        """Play all matches; those that miss the deadline, and those whose game fails, are left out and counted.
 
         Raises:
-          LapwingError: no match met the deadline.
+          LapwingError: no match met the deadline; or all failed, or more than half of those played lately.
         """
-        rollout = self._play_on_table(matches)
-        if rollout is None:
-            episodes = self._play_one_by_one(matches)
-            if not episodes:
-                raise LapwingError("No match met its deadline; raise deadline_seconds.")
-            rollout = Rollout.of(episodes)
+        rollout = self._played(matches)
+        self.watch.judge(len(matches), self.watch.failed)
+        if not rollout.episodes:
+            raise LapwingError("No match met its deadline; raise deadline_seconds.")
         return rollout
 
     def play(self, matches: Sequence[Match]) -> list[Episode]:
-        """As `collect`, for those who want nothing but the episodes; there may be none."""
-        rollout = self._play_on_table(matches)
-        return self._play_one_by_one(matches) if rollout is None else list(rollout.episodes)
+        """As `collect`, for those who want nothing but the episodes; there may be none, whatever the reason."""
+        return list(self._played(matches, packed=False).episodes)
+
+    def _played(self, matches: Sequence[Match], *, packed: bool = True) -> Rollout:
+        task = self.ledger.issue(len(matches))
+        reissued = self.arena.reissued
+        try:
+            rollout = self._play_on_table(matches) or self._play_one_by_one(matches, packed)
+        except BaseException:
+            self.ledger.discard(task, episodes=0)
+            raise
+        finally:
+            self.ledger.reissued += self.arena.reissued - reissued
+            self.watch.end()
+        count, failed = len(rollout.episodes), self.watch.failed
+        self.dropped = len(matches) - count - failed
+        self.ledger.finish(task, matches=len(matches), episodes=count, dropped=self.dropped, failed=failed)
+        self.ledger.audit()
+        return rollout
 
     def _play_on_table(self, matches: Sequence[Match]) -> Rollout | None:
-        if not self.tabular or self.deadline_seconds is not None or not fits(self.policy, matches, self.invalid):
+        can = self.tabular and self.is_here and self.deadline_seconds is None
+        if not can or not fits(self.policy, matches, self.invalid):
             return None
-        self._announce(matches)
-        self.dropped = 0
-        return play_on_table(self._table_for(matches[0]), matches)
+        self.watch.begin(len(matches))
+        self.watch.enter("play on a table")
+        try:
+            self._announce(matches)
+            return play_on_table(self._table_for(matches[0]), matches, self.watch)
+        except GameFault:
+            # One by one, only the matches fail that meet it.
+            self._table = None
+            return None
 
-    def _play_one_by_one(self, matches: Sequence[Match]) -> list[Episode]:
-        self._announce(matches)
-        episodes = play(matches, self.policies, invalid=self.invalid, deadline_seconds=self.deadline_seconds)
-        self.dropped = len(matches) - len(episodes)
+    def _play_one_by_one(self, matches: Sequence[Match], packed: bool) -> Rollout:
+        if self.is_here:
+            with contextlib.suppress(GameFault):
+                self._announce(matches)
+        episodes = play(
+            matches,
+            self.policies,
+            invalid=self.invalid,
+            deadline_seconds=self.deadline_seconds,
+            arena=self.arena,
+            watch=self.watch,
+        )
         self._release()
-        return episodes
+        return Rollout.of(episodes) if packed and episodes else Rollout(_NO_BATCH, episodes)
 
     def _release(self) -> None:
         """Nobody goes on with these matches: what the generators keep of their contexts is in the way of the update."""
@@ -110,8 +176,10 @@ class LocalCollector:
         prompts = {}
         for match in matches:
             if match.member == 0:
-                for state in self._states(match, initial_state(match)):
-                    prompt = policy.prompt(match.game.view(state, 0), None)
+                with from_game():
+                    views = [game.view(state, 0) for state in self._states(match, initial_state(match))]
+                for view in views:
+                    prompt = policy.prompt(view, None)
                     prompts[prompt.key] = prompt
         policy.generator.prefetch(list(prompts.values()))
 

@@ -15,6 +15,7 @@ from lapwing.core.types import Decision, Episode, Group, Match, Step
 from lapwing.models.chat_format import ChatFormat
 from lapwing.policies.escape import SpecialTokens
 from lapwing.rollout._dialogues import Dialogue, read_dialogue
+from lapwing.rollout.ledger import Ledger
 
 # Of a packed file nobody sees how large it is.
 _LARGEST_FILE = 4 * 2**30
@@ -93,6 +94,7 @@ class Demonstrations:
         self.max_bad_lines = max_bad_lines
         self.bad: list[str] = []
         self.too_long = 0
+        self.ledger = Ledger()
         self._limit = min((limit for limit in (positions, max_tokens) if limit is not None), default=None)
         self._special = SpecialTokens(chat.tokenizer)
         self._found: list[list[_Turn]] | None = None
@@ -122,7 +124,10 @@ class Demonstrations:
     def collect(self, matches: Sequence[Match]) -> Rollout:
         """The dialogues that these matches stand for, in their order."""
         version = 0 if self.policy is None else self.policy.version
-        return Rollout.of([self._episode(match, version) for match in matches])
+        task = self.ledger.issue(len(matches))
+        rollout = Rollout.of([self._episode(match, version) for match in matches])
+        self.ledger.finish(task, matches=len(matches), episodes=len(rollout.episodes), dropped=0)
+        return rollout
 
     def review(self, group: Group) -> bool:
         """Accept everything: what is in the file is to be learnt."""

@@ -2,35 +2,19 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from lapwing.core import rng
-from lapwing.core.protocols import Game, Policy
-from lapwing.core.storage import key_of
-from lapwing.core.types import Action, Ask, Decision, Episode, Match, State, Step, Transition
-from lapwing.games.game import drawn, has_exact_outcomes, outcomes
+from lapwing.core.errors import GameError
+from lapwing.core.protocols import Policy
+from lapwing.core.types import Action, Ask, Decision, Episode, Match, Step, Transition
 from lapwing.policies.agent import InvalidRule
+from lapwing.rollout.arena import Arena, Fault, Here, Moved, Position, initial_state, key_of_action
+from lapwing.rollout.watch import Watch
+
+__all__ = ["initial_state", "play"]
 
 _NO_RULE = InvalidRule()
-
-
-def initial_state(match: Match) -> State:
-    """The state that a match begins in; members of a group begin in the same one, whatever they share later."""
-    if match.start_state is not None:
-        return match.start_state
-    address = (match.seed, match.split, *match.start_address)
-    if match.game.restorable:
-        return _shared_start(match.game, address)
-    # The state may be a handle on something that only one match can use.
-    return _start(match.game, address)
-
-
-def _start(game: Game, address: tuple[int, str, int, int]) -> State:
-    return game.initial(rng.generator("chance", *address, "initial"))
-
-
-_shared_start = lru_cache(maxsize=4096)(_start)
 
 
 class _Seat:
@@ -52,23 +36,22 @@ class _Seat:
 class _Live:
     """A match that is being played."""
 
-    __slots__ = ("chance", "enumerable", "game", "match", "seats", "state", "steps", "terminated")
+    __slots__ = ("is_over", "match", "number", "position", "seats", "steps", "terminated")
 
-    def __init__(self, match: Match, learners: Sequence[int]) -> None:
+    def __init__(self, number: int, match: Match, position: Position, learners: Sequence[int]) -> None:
+        self.number = number
         self.match = match
-        self.game = match.game
-        self.enumerable = has_exact_outcomes(match.game)
+        self.position = position
         address = (match.seed, match.split, match.iteration, match.group)
-        self.state = initial_state(match)
         # To a learner its opponents are part of the chance that a group may share.
         others = "shared" if match.share_chance else match.member
-        self.chance = ("chance", *address, others)
         self.seats = [
             _Seat(rng.fold(0, "reply", *address, match.member if seat in learners else others, seat))
             for seat in range(match.game.num_players)
         ]
         self.steps = 0
         self.terminated = False
+        self.is_over = False
 
 
 def play(
@@ -78,11 +61,14 @@ def play(
     learners: Sequence[int] = (0,),
     invalid: InvalidRule = _NO_RULE,
     deadline_seconds: float | None = None,
+    arena: Arena | None = None,
+    watch: Watch | None = None,
 ) -> list[Episode]:
     """Play matches to their end and return the episodes of the learning seats.
 
     A match ends when its game terminates, when a player forfeits, or after `max_steps` steps of the game
-    (truncated). The reward between two decisions of a player goes to the earlier one.
+    (truncated). The reward between two decisions of a player goes to the earlier one. A match whose game fails, also
+    when it is played once more, is left out of the result; the others are what they would have been without it.
 
     Args:
       matches: what to play.
@@ -90,56 +76,90 @@ def play(
       learners: the seats whose episodes are wanted.
       invalid: what happens to invalid replies of the learning seats.
       deadline_seconds: matches that are still running after this time are given up and left out of the result.
+      arena: where the games are stepped; None for this process.
+      watch: is told of matches that fail; without one the first of them is raised.
 
     Returns:
       Episodes in the order of the matches, for each match in the order of `learners`.
+
+    Raises:
+      GameError: a game failed, and nobody watches.
     """
     started = time.monotonic()
-    everything = [_Live(match, learners) for match in matches]
+    arena = Here() if arena is None else arena
+    told = Watch() if watch is None else watch
+    told.begin(len(matches), arena)
+    everything: list[_Live] = []
+    for number, position in enumerate(arena.begin(matches)):
+        if isinstance(position, Fault):
+            _fail(watch, matches[number], position)
+        else:
+            everything.append(_Live(number, matches[number], position, learners))
     live = everything
     while live:
+        told.safe_point()
         if deadline_seconds is not None and time.monotonic() - started > deadline_seconds:
             break
+        told.enter("replies", len(live))
         _decide(live, policies, learners, invalid)
-        live = [one for one in live if not _advance(one)]
-    unfinished = {id(one) for one in live}
+        told.enter("games")
+        _advance(live, arena, watch)
+        live = [one for one in live if not one.is_over]
+    told.end()
+    unfinished = {one.number for one in live}
     return [
         _episode(one, seat, policies[seat])
         for one in everything
-        if id(one) not in unfinished
+        if one.number not in unfinished and one.position is not _FAILED
         for seat in learners
         if one.seats[seat].steps
     ]
+
+
+_FAILED = Position(None, (), (), (), ())
+
+
+def _fail(watch: Watch | None, match: Match, fault: Fault) -> None:
+    if watch is None:
+        raise GameError(fault.text) from fault.error
+    watch.fail(match, fault)
 
 
 def _decide(live: list[_Live], policies: Mapping[int, Policy], learners: Sequence[int], invalid: InvalidRule) -> None:
     """Ask every player who has not chosen yet, until all have, or someone forfeits."""
     waiting: dict[int, tuple[Policy, list[tuple[_Live, int, Ask]]]] = {}
     for one in live:
-        game, state = one.game, one.state
-        for player in game.players(state):
+        state, players, views, _, legal = one.position
+        for player, actions in zip(players, legal, strict=True):
             seat = one.seats[player]
             if seat.chosen is not None:
                 continue
             ask = Ask(
-                view=game.view(state, player),
-                legal=game.legal(state, player),
+                view=views[player],
+                legal=actions,
                 memory=seat.memory,
                 key=rng.fold(seat.key, len(seat.steps)),
-                game=game,
+                game=one.match.game,
                 state=state,
                 player=player,
                 steps_left=one.match.max_steps - one.steps,
             )
             policy = policies[player]
-            waiting.setdefault(id(policy), (policy, []))[1].append((one, player, ask))
+            found = waiting.get(id(policy))
+            if found is None:
+                found = waiting[id(policy)] = (policy, [])
+            found[1].append((one, player, ask))
     for policy, asked in waiting.values():
         answers = policy.act_many([ask for _, _, ask in asked])
         for (one, player, ask), (decision, memory) in zip(asked, answers, strict=True):
-            _accept(one.seats[player], ask, decision, memory, invalid if player in learners else _NO_RULE)
+            rule = invalid if player in learners else _NO_RULE
+            seat = one.seats[player]
+            _accept(seat, ask, one.position.keys[player], decision, memory, rule)
+            if seat.forfeited:
+                one.terminated = one.is_over = True
 
 
-def _accept(seat: _Seat, ask: Ask, decision: Decision, memory: Any, invalid: InvalidRule) -> None:
+def _accept(seat: _Seat, ask: Ask, view_key: int, decision: Decision, memory: Any, invalid: InvalidRule) -> None:
     action = decision.action
     penalty = 0.0
     if seat.retries:
@@ -156,7 +176,6 @@ def _accept(seat: _Seat, ask: Ask, decision: Decision, memory: Any, invalid: Inv
             malformed = getattr(ask.game, "malformed", None)
             unreadable = None if malformed is None else malformed(decision.reason)
             action = invalid.action(ask.legal, ask.key, unreadable=unreadable)
-    view_key = key_of_view(ask.view)
     action_key = key_of_action(decision.action) if decision.valid else 0
     seat.steps.append(
         Step(
@@ -178,46 +197,55 @@ def _accept(seat: _Seat, ask: Ask, decision: Decision, memory: Any, invalid: Inv
     seat.chosen = action
 
 
-def _advance(one: _Live) -> bool:
-    """Step the game once all players have chosen; True when the match is over."""
-    if any(seat.forfeited for seat in one.seats):
-        one.terminated = True
-        for seat in one.seats:
-            seat.success = False if seat.forfeited else None
-        return True
-    players = one.game.players(one.state)
-    if any(one.seats[player].chosen is None for player in players):
-        return False
-    actions = {player: one.seats[player].chosen for player in players}
-    transition = _step(one, actions)
-    one.state = transition.state
+def _advance(live: Sequence[_Live], arena: Arena, watch: Watch | None) -> None:
+    """Step the games of all matches whose players have chosen."""
+    ready: list[_Live] = []
+    moves: list[tuple[int, dict[int, Action]]] = []
+    for one in live:
+        seats = one.seats
+        if one.is_over:  # somebody forfeited
+            for seat in seats:
+                seat.success = False if seat.forfeited else None
+            continue
+        actions = {}
+        for player in one.position.players:
+            chosen = seats[player].chosen
+            if chosen is None:
+                break
+            actions[player] = chosen
+        else:
+            ready.append(one)
+            moves.append((one.number, actions))
+    for one, moved in zip(ready, arena.advance(moves), strict=True):
+        if isinstance(moved, Fault):
+            one.is_over, one.position = True, _FAILED
+            _fail(watch, one.match, moved)
+        else:
+            _take(one, moved)
+
+
+def _take(one: _Live, moved: Moved) -> None:
+    """Note what a step of the game did."""
+    transition, position = moved
+    for player in one.position.players:
+        one.seats[player].chosen = None
+        one.seats[player].retries = 0
+    one.position = position
     one.steps += 1
     one.terminated = transition.terminated
     for number, seat in enumerate(one.seats):
-        _credit(one, seat, number, transition)
-    for player in players:
-        one.seats[player].chosen = None
-        one.seats[player].retries = 0
-    return one.terminated or one.steps >= one.match.max_steps
+        _credit(seat, number, transition, position.keys[number])
+    one.is_over = one.terminated or one.steps >= one.match.max_steps
 
 
-def _step(one: _Live, actions: Mapping[int, Action]) -> Transition:
-    if not one.enumerable:
-        return one.game.step(one.state, actions, rng.lazy_generator(*one.chance, one.steps))
-    # One number decides among the listed outcomes, so that play on a table draws the same ones.
-    possible = outcomes(one.game, one.state, actions)
-    u = 0.0 if len(possible) == 1 else rng.unit(rng.fold(0, *one.chance, one.steps))
-    return drawn(possible, u)
-
-
-def _credit(one: _Live, seat: _Seat, number: int, transition: Transition) -> None:
+def _credit(seat: _Seat, number: int, transition: Transition, view_key: int) -> None:
     if not seat.steps:
         return
     step = seat.steps[-1]
     reward = float(transition.reward.get(number, 0.0))
     step.reward += reward
     step.domain_reward += reward
-    step.next_view_key = key_of_view(one.game.view(transition.state, number))
+    step.next_view_key = view_key
     if transition.parts:
         added = {name: step.parts.get(name, 0.0) + value for name, value in transition.parts.items()}
         step.parts = {**step.parts, **added}
@@ -230,14 +258,14 @@ def _credit(one: _Live, seat: _Seat, number: int, transition: Transition) -> Non
 def _episode(one: _Live, number: int, policy: Policy) -> Episode:
     seat = one.seats[number]
     final_context = None
-    final_view = one.game.view(one.state, number)
+    final_view = one.position.views[number]
     prompt = getattr(policy, "prompt", None)
     if not one.terminated and prompt is not None:
         final_context = prompt(final_view, seat.memory).token
     _reward_form(seat, policy)
     success = seat.success
     was_forfeited = any(other.forfeited for other in one.seats if other is not seat)
-    if success is None and getattr(one.game, "has_success", False) and not was_forfeited:
+    if success is None and getattr(one.match.game, "has_success", False) and not was_forfeited:
         success = False  # a game that can be won was not
     return Episode(
         match=one.match,
@@ -261,15 +289,3 @@ def _reward_form(seat: _Seat, policy: Policy) -> None:
         last = seat.steps[-1]
         last.reward += sum(score * weight for score, weight in scores.values())
         last.parts = {**last.parts, **{name: score for name, (score, _) in scores.items()}}
-
-
-@lru_cache(maxsize=1 << 17)
-def key_of_view(view: Any) -> int:
-    """The key of a view, remembered."""
-    return key_of(view)
-
-
-@lru_cache(maxsize=1 << 12)
-def key_of_action(action: Any) -> int:
-    """The key of an action, remembered."""
-    return key_of(action)

@@ -5,13 +5,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lapwing.core.errors import GameError
 from lapwing.core.protocols import Game
 from lapwing.core.storage import bytes_key
 from lapwing.core.types import Action, Match, Prompt, State, Transition, View
 from lapwing.games.game import has_exact_outcomes, outcomes
 from lapwing.policies.agent import Agent, InvalidRule
 from lapwing.policies.parsers import Invalid
-from lapwing.rollout.play import key_of_action, key_of_view
+from lapwing.rollout._transitions import bounds_of, check_transition
+from lapwing.rollout.arena import GameFault, from_game, key_of_action, key_of_view
 
 _EMPTY = np.zeros(0, dtype=np.int32)
 
@@ -64,6 +66,8 @@ class Table:
     def __init__(self, game: Game, agent: Agent, invalid: InvalidRule) -> None:
         """Begin with nothing."""
         self.game: Any = game
+        with from_game():
+            self.bounds = bounds_of(game)
         self.agent = agent
         self.invalid = invalid
         self.index: dict[State, int] = {}
@@ -90,14 +94,19 @@ class Table:
 
     def number(self, state: State) -> int:
         """The number of a state."""
-        found = self.index.get(state)
+        try:
+            found = self.index.get(state)
+        except TypeError as error:
+            raise GameFault from error  # a state that cannot be a key
         if found is None:
+            with from_game():
+                view = self.game.view(state, 0)
+                view_key = key_of_view(view)
             found = self.index[state] = len(self.states)
-            view = self.game.view(state, 0)
             self.states.append(state)
             self.views.append(view)
             self.prompts.append(None)
-            self.view_key.append(key_of_view(view))
+            self.view_key.append(view_key)
             self.context_key.append(0)
         return found
 
@@ -118,7 +127,7 @@ class Table:
         return found
 
     def _add(self, state: int, token: int, drawn: int) -> int:
-        legal = self.game.legal(self.states[state], 0)
+        legal = self._legal(state)
         text, parsed = self.agent.read(np.array([token], dtype=np.int32), legal)
         valid = not isinstance(parsed, Invalid)
         first = len(self.transitions)
@@ -139,11 +148,21 @@ class Table:
         self.is_valid.append(valid)
         return len(self.choices) - 1
 
+    def _legal(self, state: int) -> Sequence[Action]:
+        with from_game():
+            legal = self.game.legal(self.states[state], 0)
+            if not legal:
+                raise GameError("no legal actions")
+            return legal
+
     def _add_outcomes(self, state: int, executed: Action | None) -> int:
         if executed is None:  # forfeited: the game makes no step
             possible: list[tuple[float, Transition | None]] = [(1.0, None)]
         else:
-            possible = list(outcomes(self.game, self.states[state], {0: executed}))
+            with from_game():
+                possible = list(outcomes(self.game, self.states[state], {0: executed}))
+                for _, transition in possible:
+                    check_transition(self.game, transition, self.bounds)
         for probability, transition in possible:
             self.transitions.append(transition)
             self.probability.append(probability)
@@ -188,6 +207,6 @@ class Table:
         return found
 
     def _count_options(self, state: int, token: int) -> int:
-        legal = self.game.legal(self.states[state], 0)
+        legal = self._legal(state)
         _, parsed = self.agent.read(np.array([token], dtype=np.int32), legal)
         return len(legal) if isinstance(parsed, Invalid) and legal else 0

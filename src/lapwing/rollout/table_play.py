@@ -17,8 +17,9 @@ from lapwing.core.columns import PART_PREFIX
 from lapwing.core.ragged import distinct, lengths_to_splits, take_segments
 from lapwing.core.rollout import LazyEpisodes, Rollout
 from lapwing.core.types import Decision, Episode, Match, Step
-from lapwing.rollout.play import initial_state
+from lapwing.rollout.arena import from_game, initial_state
 from lapwing.rollout.table import Table
+from lapwing.rollout.watch import Watch
 
 _EMPTY = np.zeros(0, dtype=np.int32)
 
@@ -34,24 +35,33 @@ class _Record(NamedTuple):
     result: np.ndarray
 
 
-def play_on_table(table: Table, matches: Sequence[Match]) -> Rollout:
+def play_on_table(table: Table, matches: Sequence[Match], watch: Watch | None = None) -> Rollout:
     """Play matches to their end.
 
     Args:
       table: of the matches' game; it grows.
       matches: what to play; `fits` says whether that is possible here.
+      watch: is told how far play is, and may end it.
 
     Returns:
       The episodes in the order of the matches.
+
+    Raises:
+      GameFault: the game failed somewhere; the table is of no use any more.
     """
+    watch = Watch() if watch is None else watch
     groups = _groups(matches)
     seats, chances = _keys(matches, groups)
-    start = [table.number(initial_state(match)) for match in groups.first]
+    with from_game():
+        starts = [initial_state(match) for match in groups.first]
+    start = [table.number(state) for state in starts]
     state = np.array(start)[groups.index]
     left = np.array([match.max_steps for match in matches])
     live = np.arange(len(matches))
     records: list[_Record] = []
     while len(live):
+        watch.safe_point()
+        watch.enter("play on a table", len(live))
         record = _step(table, live, state[live], rng.fold_many(seats[live], len(records)), chances[live], len(records))
         records.append(record)
         state[live] = table.next_state.array[record.result]

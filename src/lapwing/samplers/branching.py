@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
-from lapwing.core.errors import UserError
+from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.protocols import Game
 from lapwing.core.ragged import group_mean
 from lapwing.core.rollout import Rollout
@@ -98,6 +98,8 @@ class Branching(Grouped):
 
 
 def _mean_returns(batch: EpisodeBatch, count: int) -> np.ndarray:
+    if len(np.unique(batch.group)) < count:
+        raise LapwingError("All branches of a state failed or missed the deadline, so that its value is not known.")
     means = np.zeros(count)
     means[batch.group] = group_mean(batch.episode_return, batch.group)
     return means

@@ -10,6 +10,9 @@ import torch
 
 from lapwing.core.errors import UserError
 
+# A weight without gradient has moments 0, and is stepped by 0 / (√0 + ε). Smaller numbers may be flushed to 0.
+_LEAST_EPS = 1e-20
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -39,11 +42,11 @@ class AdamW:
     """AdamW with gradient clipping, a learning-rate schedule and an average of the weights.
 
     Attributes:
-      learning_rate: at the start, above 0.
+      learning_rate: at the start, in (0, 1].
       final_share: the learning rate ends at this share of its start.
       hold: share of the stage before it begins to fall, along a straight line.
       betas: decay of the two moments.
-      eps: added to the root of the second moment.
+      eps: added to the root of the second moment, at least 1e-20.
       weight_decay: decoupled, per update.
       clip_norm: longest gradient; longer ones are shortened to it.
       epochs: how often a batch is gone through.
@@ -67,16 +70,20 @@ class AdamW:
     state: Literal["float32", "8bit"] = "float32"
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.learning_rate < math.inf:
-            raise UserError(f"optimizer.learning_rate is a finite number above 0, not {self.learning_rate}.")
+        if not 0.0 < self.learning_rate <= 1.0:
+            raise UserError(f"optimizer.learning_rate is above 0 and at most 1, not {self.learning_rate}.")
         if not 0.0 <= self.final_share <= 1.0 or not 0.0 <= self.hold <= 1.0:
             raise UserError("optimizer.final_share and optimizer.hold are shares in [0, 1].")
         if not all(0.0 <= beta < 1.0 for beta in self.betas):
             raise UserError(f"optimizer.betas are decays in [0, 1), not {self.betas}.")
         if not self.clip_norm > 0.0:
             raise UserError(f"optimizer.clip_norm is above 0, not {self.clip_norm}.")
-        if self.eps < 0.0 or self.weight_decay < 0.0:
-            raise UserError("optimizer.eps and optimizer.weight_decay are at least 0.")
+        if not self.eps >= _LEAST_EPS:
+            raise UserError(
+                f"optimizer.eps is at least {_LEAST_EPS:g}, not {self.eps}: it keeps 0 / 0 out of the weights."
+            )
+        if not 0.0 <= self.weight_decay < math.inf:
+            raise UserError(f"optimizer.weight_decay is a finite number of at least 0, not {self.weight_decay}.")
         if self.epochs < 1 or self.minibatches < 1:
             raise UserError("optimizer.epochs and optimizer.minibatches are at least 1.")
         if not 0.0 <= self.average < 1.0:

@@ -2,19 +2,26 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 class Clock:
     """Adds up the seconds spent in named phases; `seconds` has them as `time/<phase>`."""
 
-    def __init__(self) -> None:
-        """Start with nothing measured."""
+    def __init__(self, entered: Callable[[str], None] | None = None) -> None:
+        """Start with nothing measured.
+
+        Args:
+          entered: is told the name of each phase that begins.
+        """
         self.seconds: dict[str, float] = {}
+        self._entered = entered
 
     @contextlib.contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         """Measure a block."""
+        if self._entered is not None:
+            self._entered(phase)
         started = time.monotonic()
         try:
             yield

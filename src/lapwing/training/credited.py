@@ -76,3 +76,8 @@ def _finite(value: float) -> float | None:
 
 def _mean(values: np.ndarray) -> float | None:
     return _finite(values.mean()) if len(values) else None
+
+
+def no_credit(batch: EpisodeBatch) -> np.ndarray:
+    """Advantage 0 for every step, for losses that use none (cloning)."""
+    return np.zeros(batch.num_steps)

@@ -1,9 +1,17 @@
 """Ctrl-C and SIGTERM end a run at the next safe point; a second signal ends it at once."""
 
+import os
 import signal
 import threading
+import time
+from pathlib import Path
 from types import FrameType
 from typing import Self
+
+# A run that cannot be saved within this time ends with its last checkpoint; who sends SIGTERM waits for 10 s or more.
+GRACE_SECONDS = 8.0
+# A second signal leaves this much time to end what was started.
+_FAREWELL_SECONDS = 3.0
 
 
 class Interruption:
@@ -12,6 +20,7 @@ class Interruption:
     def __init__(self) -> None:
         """Nothing was received yet."""
         self.signal_number = 0
+        self._since = 0.0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -26,6 +35,11 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
+    @property
+    def is_overdue(self) -> bool:
+        """Whether a signal came so long ago that the run must end, saved or not."""
+        return bool(self.signal_number) and time.monotonic() - self._since > GRACE_SECONDS
+
     def check(self) -> None:
         """A safe point: end here if a signal came.
 
@@ -37,14 +51,44 @@ class Interruption:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number:
-            raise KeyboardInterrupt
+            # Whatever the cleaning up waits for: at once means at once.
+            farewell = threading.Timer(_FAREWELL_SECONDS, os._exit, [128 + number])
+            farewell.daemon = True
+            farewell.start()
+            raise StoppedAtOnce(number)
         self.signal_number = number
+        self._since = time.monotonic()
 
 
 class Interrupted(Exception):
-    """The run was stopped by a signal and its state is saved."""
+    """The run was stopped by a signal, and `resume` goes on."""
+
+    def __init__(self, signal_number: int, *, run: Path | None = None, saved: str = "") -> None:
+        """Remember the signal; the exit code is 128 + its number.
+
+        Args:
+          signal_number: of the signal.
+          run: the folder of the run, where there is one by now.
+          saved: what is kept of it, as a sentence.
+        """
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
+        self.run = run
+        self.saved = saved
+
+    @property
+    def sentence(self) -> str:
+        """What a person needs to know."""
+        if self.run is None:
+            return f"{self}; no run had begun."
+        return f"{self}. {self.saved or 'Everything up to here is saved.'} Continue with: lapwing resume {self.run}"
+
+
+class StoppedAtOnce(BaseException):
+    """A second signal came; no KeyboardInterrupt, of which the command line's library makes an exit code of its own."""
 
     def __init__(self, signal_number: int) -> None:
         """Remember the signal; the exit code is 128 + its number."""
-        super().__init__(f"stopped by signal {signal_number}")
+        super().__init__()
         self.exit_code = 128 + signal_number

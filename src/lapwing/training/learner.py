@@ -10,9 +10,10 @@ import torch
 
 from lapwing.core import rng
 from lapwing.core.batch import EpisodeBatch
-from lapwing.core.errors import UserError
+from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.protocols import Ranks
 from lapwing.models.distinct import DistinctReplies
+from lapwing.models.finite import first_nonfinite, why_not_step
 from lapwing.models.recompute import recomputing
 from lapwing.models.scorer import Scored, Scorer
 from lapwing.training.adamw import AdamW, Schedule, make_optimizer
@@ -49,7 +50,7 @@ class Learner:
     score a share of the pairs; since the loss is a sum, so is its gradient.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a choice of its own)
         self,
         model: torch.nn.Module,
         *,
@@ -63,6 +64,7 @@ class Learner:
         batch_tokens: int = 16384,
         row_tokens: int = 160,
         max_ratio: float | None = 2.0,
+        max_lag: int | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         """Make the learner.
@@ -78,6 +80,8 @@ class Learner:
           temperature: of sampling.
           batch_tokens, row_tokens: sizes of a forward pass and of a packed row, in tokens.
           max_ratio: where older weights played, the ratio begins at most here; at least 1, None for no bound.
+          max_lag: batches that episodes may have been played ahead; with 0 the weights of now played. Other versions
+            are an error. None allows any.
           ranks: the processes that make each update together; None for this one alone.
         """
         if max_ratio is not None and not max_ratio >= 1.0:
@@ -90,9 +94,13 @@ class Learner:
         self.settings = optimizer or AdamW()
         self.seed = seed
         self.max_ratio = max_ratio
+        self.max_lag = max_lag
         self.ranks = ranks
+        # Is called before every micro-batch, and may raise: the update is given up, and its gradients are dropped.
+        self.safe_point: Callable[[], None] = _go_on
         self.scorer = Scorer(model, temperature=temperature, row_tokens=row_tokens, batch_tokens=batch_tokens)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._names, self.parameters = [name for name, _ in trained], [p for _, p in trained]
         self.masters = self._make_masters()
         self.optimizer = make_optimizer(self.settings, self.masters.weights)
         self.learning_rate = Schedule(
@@ -102,6 +110,7 @@ class Learner:
         )
         self.version = 0
         self.fault = ""
+        self._began: list[int] = []
         self._average = [w.detach().clone() for w in self.masters.weights] if self.settings.average else None
 
     def _make_masters(self) -> Masters:
@@ -120,8 +129,12 @@ class Learner:
 
         Returns:
           Metrics by name; means are over all tokens that went through the model.
+
+        Raises:
+          LapwingError: other weights played than should have.
         """
         self.fault = ""
+        self._check_versions(batch)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(progress)
         counts = np.zeros(batch.num_steps, dtype=bool)
@@ -152,6 +165,19 @@ class Learner:
                     return totals.metrics()
         return totals.metrics()
 
+    def _check_versions(self, batch: EpisodeBatch) -> None:
+        """Refuse episodes of weights with which none of the last batches began, nor this one."""
+        if self.max_lag is None:
+            return
+        self._began = [*self._began, self.version][-self.max_lag - 1 :]
+        odd = sorted(set(np.unique(batch.policy_version).tolist()) - set(self._began))
+        if odd:
+            raise LapwingError(
+                f"Episodes were played with version {odd[0]} of the weights instead of {self._began}: the learner's "
+                "weights did not reach the policy (a stage's load was not called, or failed). Nothing was learnt from "
+                "these episodes; go on from the last checkpoint with lapwing resume."
+            )
+
     def _with_behavior(self, batch: EpisodeBatch) -> EpisodeBatch:
         """Recompute the log-probabilities under the weights that played while these are current."""
         replies = DistinctReplies(batch, np.arange(batch.num_steps), ranks=self.ranks)
@@ -175,19 +201,22 @@ class Learner:
     def _one_update(self, tokens: Tokens, progress: float, totals: "_Totals") -> None:
         # Dropout would make the trained policy another than the one that played.
         self.model.eval()
-        coefficients = [(r, r.coefficient(progress)) for r in self.regularisers]
-        sums = self._accumulate(tokens, [(r, c) for r, c in coefficients if c])
-        totals.sums.merge(sums)
-        if self.ranks is not None:
-            self.masters.sum_over(self.ranks)
-        norm = self.masters.clip_gradient(self.settings.clip_norm)
-        if sums.number["nonfinite"] or not math.isfinite(norm):
-            # A non-finite gradient would destroy the weights; keep the last good ones and go on.
-            self.optimizer.zero_grad(set_to_none=True)
+        self.fault = tokens.not_finite()
+        if not self.fault:
+            try:
+                norm = self._gradient(tokens, progress, totals)
+                self.fault = self.fault or self._why_not_step(norm)
+            except BaseException:
+                self._drop_gradient()
+                raise
+        if self.fault:
+            # What is not finite would destroy the weights: keep the last good ones and go on.
+            self._drop_gradient()
             totals.nonfinite += 1
-            self.fault = sums.fault or "the gradient is not finite"
             return
         self.optimizer.step()
+        # Fused kernels change tensors behind the back of torch's count of changes, by which generators go.
+        torch.autograd.graph.increment_version(self.masters.weights)
         self.masters.copy_back()
         self.version += 1
         totals.gradient_norm += norm
@@ -197,6 +226,33 @@ class Learner:
             decay = min(self.settings.average, self.version / (self.version + 10))
             for average, weight in zip(self._average, self.masters.weights, strict=True):
                 average.lerp_(weight.detach(), 1.0 - decay)
+
+    def _gradient(self, tokens: Tokens, progress: float, totals: "_Totals") -> float:
+        """Leave the clipped gradient in the master weights; its length before. What is not finite becomes `fault`."""
+        coefficients = [(r, r.coefficient(progress)) for r in self.regularisers]
+        sums = self._accumulate(tokens, [(r, c) for r, c in coefficients if c])
+        totals.sums.merge(sums)
+        if self.ranks is not None:
+            self.masters.sum_over(self.ranks)
+        norm = self.masters.clip_gradient(self.settings.clip_norm)
+        if sums.number["nonfinite"]:
+            self.fault = sums.fault
+        elif not math.isfinite(norm):
+            name = first_nonfinite([weight.grad for weight in self.masters.weights], self._names)
+            self.fault = f"the gradient of {name} is not finite" if name else "the length of the gradient is not finite"
+        return norm
+
+    def _why_not_step(self, norm: float) -> str:
+        """As the function of that name; all ranks agree."""
+        fault = why_not_step(self.optimizer, self.masters.weights, self._names, min(norm, self.settings.clip_norm))
+        if self.ranks is not None and self.ranks.sum(np.array([float(bool(fault))]))[0]:
+            return fault or "the weights or moments of another rank are not finite"
+        return fault
+
+    def _drop_gradient(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def _accumulate(self, tokens: Tokens, active: Sequence[tuple[Regulariser, float]]) -> Sums:
         """Leave the gradient in the master weights; what is logged of the tokens of all ranks."""
@@ -216,13 +272,13 @@ class Learner:
             self.scorer.shrink()
 
     def _micro_batches(self, tokens: Tokens, entropy: bool, backward: Callable[[Scored, Sums], None]) -> Sums:
-        self.optimizer.zero_grad(set_to_none=True)
-        for parameter in self.parameters:
-            parameter.grad = None
+        self._drop_gradient()
         sums, cells, packed = Sums(), self.scorer.cells, self.scorer.tokens
         with recomputing(self.model), self.masters.accumulating():
+            self.safe_point()
             for scored in tokens.scored(self.scorer, entropy=entropy):
                 backward(scored, sums)
+                self.safe_point()
         sums.number["cells"] = self.scorer.cells - cells
         sums.number["padding"] = sums.number["cells"] - (self.scorer.tokens - packed)
         return sums
@@ -242,7 +298,7 @@ class Learner:
         loss.backward()
         sums.add(given, loss.detach())
         if not bool(torch.isfinite(loss.detach())) and not sums.fault:
-            sums.fault = tokens.fault(given, scored)
+            sums.fault = tokens.fault(given, total, scored)
 
     def _carry_through(self, tokens: Tokens, active: Sequence[tuple[Regulariser, float]]) -> Sums:
         """Every rank evaluates the loss on all tokens, and carries the gradient through its share of the model."""
@@ -297,6 +353,10 @@ class Learner:
                 self.optimizer.state[weight] = found
             if self._average is not None:
                 self._average[index].copy_(tensors[f"average.{index}"])
+
+
+def _go_on() -> None:
+    pass
 
 
 class _Totals:

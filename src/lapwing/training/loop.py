@@ -21,7 +21,7 @@ Row = dict[str, Any]
 def iterate(stage: Stage, learner: Learner, first: int, record: Callable[[CreditedRollout], None]) -> Iterator[Row]:
     """Play and learn; yields the metrics of each iteration once its update is done and `record` was told of it."""
     for iteration in range(first, stage.iterations):
-        clock = Clock()
+        clock = Clock(stage.activity.enter)
         with clock("play"):
             matches = stage.draw(iteration)
             rollout = stage.collector.collect(matches)
@@ -53,14 +53,21 @@ def iterate(stage: Stage, learner: Learner, first: int, record: Callable[[Credit
             "stage": stage.name,
             "iteration": iteration,
             **rollout_metrics(played),
-            "rollout/dropped": len(matches) - played.num_episodes,
+            **stage.collector.ledger.take(),
             "selection/episodes": int((selection.count > 0).sum()),
             **metrics,
             **dict(ChainMap(*learned)),
-            **(stage.remote.metrics if stage.remote else {}),
+            **getattr(stage.collector, "metrics", {}),
             **clock.seconds,
-            **({"fault": learner.fault} if learner.fault else {}),
+            "faults": _faults(stage, learner),
         }
+
+
+def _faults(stage: Stage, learner: Learner) -> list[dict[str, Any]]:
+    """What went wrong in an iteration: games that failed, an update that was left out."""
+    of_games = getattr(stage.collector, "take_faults", list)()
+    of_update = f"update left out, weights kept: {learner.fault}"
+    return [*of_games, *([{"kind": "update", "text": of_update}] if learner.fault else [])]
 
 
 def _weigh(

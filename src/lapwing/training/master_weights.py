@@ -1,6 +1,7 @@
 """Master weights: float32 copies of parameters of lower precision, for the optimiser to step."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
@@ -28,7 +29,10 @@ class Masters(Protocol):
         ...
 
     def clip_gradient(self, limit: float) -> float:
-        """Shorten the gradient to a length, if it is longer; returns the length before."""
+        """Shorten the gradient to a length, if it is longer; returns the length before.
+
+        A gradient whose length is not finite stays as it is.
+        """
         ...
 
     def copy_back(self) -> None:
@@ -88,8 +92,15 @@ class MasterWeights:
         ranks.sum_gradients(self.weights)
 
     def clip_gradient(self, limit: float) -> float:
-        """Shorten the gradient to a length, if it is longer; returns the length before."""
-        return float(torch.nn.utils.clip_grad_norm_(self.weights, limit))
+        """Shorten the gradient to a length, if it is longer; returns the length before.
+
+        A gradient whose length is not finite stays as it is.
+        """
+        length = torch.nn.utils.get_total_norm([w.grad for w in self.weights if w.grad is not None])
+        norm = float(length)
+        if math.isfinite(norm):
+            torch.nn.utils.clip_grads_with_norm_(self.weights, limit, length)
+        return norm
 
     def copy_back(self) -> None:
         """Round the masters to the nearest numbers of the parameters' precision."""

@@ -44,15 +44,24 @@ METRICS: dict[str, Metric] = {
     "rollout/valid": Metric("share", "replies that parsed to a legal action"),
     "rollout/tokens_per_step": Metric("tokens", "mean length of a reply"),
     "rollout/part:<name>": Metric("1", "a named part of the reward, summed over an episode, mean over the episodes"),
+    "rollout/top_action": Metric("share", "steps with the action that was played most, of those with a legal one"),
     "rollout/zero_spread_groups": Metric("share", "groups whose episodes all have the same return: no signal"),
-    "rollout/dropped": Metric("episodes", "matches given up at the deadline"),
+    "rollout/dropped": Metric("matches", "given up at the deadline, or over before the policy's turn"),
+    "rollout/failed": Metric(
+        "matches", "left out: their game failed, and failed again when they were played once more"
+    ),
+    "rollout/reissued": Metric("matches", "given out once more: their game failed, or its process died or hung"),
     "rollout/stale": Metric("episodes", "played ahead, but with weights too old, since the stage began; played again"),
     "rollout/episodes": Metric("episodes", "episodes played since the stage began"),
     "rollout/steps": Metric("steps", "decisions since the stage began"),
     "rollout/tokens": Metric("tokens", "reply tokens sampled since the stage began"),
-    "collector/deaths": Metric("actors", "that died or hung and were replaced, since the stage began"),
+    "collector/deaths": Metric(
+        "processes", "actors or workers that died or hung and were replaced, since the stage began"
+    ),
+    "collector/recycled": Metric("processes", "workers that were replaced because they held too much memory"),
+    "collector/slow": Metric("processes", "workers that were replaced because they lagged behind the others"),
     "collector/reissued": Metric("episodes", "that had to be played once more because of that"),
-    "collector/duplicates": Metric("episodes", "that came back when others had taken their place, and were dropped"),
+    "collector/duplicates": Metric("answers", "that came when others had taken their place, and were dropped"),
     "collector/weight_bytes": Metric("bytes", "weights put into the object store since the stage began"),
     "collector/wait_seconds": Metric("s", "waiting for actors since the stage began"),
     "selection/episodes": Metric("episodes", "episodes trained on in this iteration"),
@@ -72,7 +81,7 @@ METRICS: dict[str, Metric] = {
     "update/learning_rate": Metric("1", "learning rate of the iteration"),
     "update/count": Metric("updates", "optimiser steps in this iteration"),
     "update/skipped": Metric("0 or 1", "nothing was updated: no episode carried a signal, or a critic warmed up"),
-    "update/nonfinite": Metric("updates", "updates left out because the loss or gradient was not finite"),
+    "update/nonfinite": Metric("updates", "left out because a loss, a gradient, a moment or a weight was not finite"),
     "update/padding_share": Metric("share", "places of the forward and backward passes that held no token"),
     "update/out_of_memory": Metric(
         "times", "passes were made half as large, for good, because the device had no memory for them"
@@ -105,6 +114,7 @@ def rollout_metrics(batch: EpisodeBatch) -> dict[str, float]:
         "rollout/length": float(batch.episode_length.mean()),
         "rollout/valid": float(batch.valid.mean()),
         "rollout/tokens_per_step": float(np.diff(batch.token_splits).mean()),
+        **_top_action(batch),
         "rollout/zero_spread_groups": float(1.0 - spread[first].mean()),
         "rollout/new_episodes": batch.num_episodes,
         "rollout/new_steps": batch.num_steps,
@@ -116,3 +126,13 @@ def rollout_metrics(batch: EpisodeBatch) -> dict[str, float]:
     if not np.isnan(success).all():
         metrics["rollout/success"] = float(np.nanmean(success))
     return metrics
+
+
+def _top_action(batch: EpisodeBatch) -> dict[str, float]:
+    """The share of the most frequent action; nothing where no action was legal."""
+    # Key 0 never matches another.
+    keys = batch.action_key[batch.action_key != 0]
+    if not len(keys):
+        return {}
+    _, count = np.unique(keys, return_counts=True)
+    return {"rollout/top_action": float(count.max() / len(keys))}

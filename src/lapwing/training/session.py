@@ -1,6 +1,7 @@
 """Run the stages of a run into its folder: metrics, episodes, checkpoints, interruption, resume."""
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,22 +11,27 @@ from typing import Any
 
 import torch
 
-from lapwing.core.errors import LapwingError
+from lapwing.core.errors import LapwingError, NonFiniteError
 from lapwing.core.protocols import Coordinator
-from lapwing.models import lora
-from lapwing.models.pretrained import load_in_place
-from lapwing.training.checkpoint import Alone, checkpoints, is_whole, prune
+from lapwing.training.checkpoint import Alone, by_age, delete, is_whole
 from lapwing.training.clock import Clock
 from lapwing.training.credited import CreditedRollout
+from lapwing.training.heartbeat import Heartbeat
 from lapwing.training.interruption import Interrupted, Interruption
 from lapwing.training.learner import Learner
 from lapwing.training.loop import iterate
+from lapwing.training.resumption import Position
 from lapwing.training.run_folder import RunFolder
+from lapwing.training.run_state import MOST_ROLLBACKS, RunState, load_weights, name_of, restore_critics
 from lapwing.training.stages import Stage
 
 _RECORDED_EPISODES = 32
-_KEPT_CHECKPOINTS = 2
 _LEARNING = ("time/play", "time/credit", "time/update")
+_NOTHING: Mapping[str, torch.Tensor] = MappingProxyType({})
+
+
+class _Stop(Exception):
+    """Raised at a safe point inside an iteration, where a signal came."""
 
 
 @dataclass
@@ -37,8 +43,9 @@ class Session:
       stages: in order; the last is "main", the others are warm starts.
       model, tokenizer: of transformers.
       max_tokens: the reply budget, for the exported generation settings.
-      measure: evaluates the current weights on development matches, for a stage's metrics.
-      watch: is called with every row of metrics, and with `{"event": …}` rows.
+      measure: evaluates the current weights on development matches, for a stage's metrics; it is given a function to
+        call now and then, which may raise.
+      watch: is called with every row of metrics, and with `{"event": …}` rows; some come from another thread.
       warm_start_cache: where the weights after the warm-start stages are kept; None keeps none.
       coordinator: who writes, and what is agreed, where several processes run this session.
     """
@@ -48,210 +55,312 @@ class Session:
     model: Any
     tokenizer: Any
     max_tokens: int
-    measure: Callable[[], dict[str, float]]
+    measure: Callable[[Callable[[], None]], dict[str, float]]
     watch: Callable[[dict[str, Any]], None]
     warm_start_cache: Path | None = None
     coordinator: Coordinator = field(default_factory=Alone)
-    _totals: dict[str, float] = field(default_factory=dict)
+    _interruption: Interruption = field(default_factory=Interruption)
+    _heartbeat: Heartbeat | None = None
+    _now: Stage | None = None
 
-    def run(self) -> None:
-        """Run every stage from the beginning.
+    def __post_init__(self) -> None:
+        """Know where the state is kept."""
+        self._state = RunState(self.folder, self.coordinator, self.model, self.tokenizer, self.max_tokens)
+
+    def run(self, position: Position | None = None) -> None:
+        """Run every stage, from the beginning or from a position.
 
         Raises:
-          Interrupted: a signal came; the state is saved and `resume` goes on.
+          Interrupted: a signal came; the state is saved and a run from the next position goes on.
+          LapwingError: the run cannot go on; its checkpoints are kept.
         """
-        with Interruption() as interruption, self._closing_stages():
-            started = time.monotonic()
-            cached = self._warm_start(interruption)
-            manifest = self.folder.read_manifest()
-            manifest["warm_start_cached"] = cached
-            manifest["seconds"]["warm_start"] = time.monotonic() - started
-            self.folder.write_manifest(manifest)
-            self._totals = {}
-            self._main(self.stages[-1], self.stages[-1].make_learner(), 0, interruption)
+        at = position or Position()
+        last = len(self.stages) - 1
+        with self._running():
+            if at.stage < last:
+                started = time.monotonic()
+                cached = self._warm_start(at)
+                manifest = self.folder.read_manifest()
+                manifest["warm_start_cached"] = cached
+                manifest["seconds"]["warm_start"] = time.monotonic() - started
+                self.folder.write_manifest(manifest)
+                at = Position(stage=last)
+            self._main(at)
+            self._check_complete()
 
     def warm_start(self) -> bool:
         """Run the stages before the main one alone, or take their weights from the cache; True if they were there."""
-        with Interruption() as interruption, self._closing_stages():
-            return self._warm_start(interruption)
-
-    def resume(self) -> int:
-        """Go on from the newest checkpoint that is whole, or from the beginning if there is none.
-
-        Returns:
-          The iteration of the main stage that was resumed at.
-        """
-        newest = self._newest_checkpoint()
-        if newest is None:
-            self.folder.cut_metrics([])
-            self.run()
-            return 0
-        tensors, state = self.coordinator.load(newest)
-        _load_weights(self.model, newest / "model")
-        stage = self.stages[-1]
-        learner = stage.make_learner()
-        learner.restore(tensors, int(state["learner_version"]))
-        stage.sampler.restore(state["sampler"])
-        stage.load(learner.version)
-        first = int(state["iteration"])
-        rows = self.folder.read_metrics()
-        self.folder.cut_metrics(r for r in rows if r["stage"] != stage.name or r["iteration"] < first)
-        self._totals = dict(state["totals"])
-        with Interruption() as interruption, self._closing_stages():
-            self._main(stage, learner, first, interruption, tensors)
-        return first
-
-    def _newest_checkpoint(self) -> Path | None:
-        found = checkpoints(self.folder.path) if self.coordinator.writes else []
-        return self.coordinator.agreed(found[-1] if found else None, "the checkpoint to go on from")
-
-    def _warm_start(self, interruption: Interruption) -> bool:
-        if len(self.stages) == 1:
-            return False
-        cache = self.warm_start_cache
-        if cache is not None and self._is_whole(cache):
-            _load_weights(self.model, cache / "model")
-            for row in self.coordinator.load(cache)[1]["rows"]:
-                self.folder.append_metrics(row)
-            self.watch({"event": "cached", "stage": self.stages[0].name})
-            return True
-        rows: list[dict[str, Any]] = []
-        for stage in self.stages[:-1]:
-            self._totals = {}
-            self.watch({"event": "stage", "stage": stage.name, "iterations": stage.iterations})
-            learner = stage.make_learner()
-            stage.load(0)
-            for row in iterate(stage, learner, 0, _ignore):
-                rows.append(self._log(row))
-                self._stop_if(self._signal(interruption))
-            learner.finish()
-            stage.load(learner.version)
-            stage.close()  # the next one may need what its actors hold
-        # A cache that cannot be written, or that another run has just written, costs time and nothing else.
-        with contextlib.suppress(OSError):
-            if cache is not None and not self._is_whole(cache):
-                self.coordinator.save(
-                    cache,
-                    model=self.model,
-                    tokenizer=self.tokenizer,
-                    max_tokens=self.max_tokens,
-                    tensors={},
-                    state={"rows": rows},
-                )
-        return False
+        with self._running():
+            return self._warm_start(Position())
 
     @contextlib.contextmanager
-    def _closing_stages(self) -> Iterator[None]:
+    def _running(self) -> Iterator[None]:
+        self._interruption = Interruption()
+        self._heartbeat = Heartbeat(self._say_waiting, self._activity)
         try:
-            yield
+            with self._interruption, self._heartbeat:
+                yield
         finally:
             for stage in self.stages:
                 stage.close()
 
+    def _say_waiting(self, text: str) -> None:
+        self.watch({"event": "waiting", "text": text})
+
+    def _activity(self) -> str:
+        stage = self._now
+        if stage is None:
+            return "set-up"
+        waiting = getattr(stage.collector, "waiting_for", None)
+        waits = f" ({waiting()})" if stage.activity.phase == "play" and waiting is not None else ""
+        return f"{stage.name}: {stage.activity}{waits}"
+
+    def _tell(self, row: dict[str, Any]) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.beat()
+        self.watch(row)
+
+    # Warm starts
+
+    def _warm_start(self, at: Position) -> bool:
+        if len(self.stages) == 1:
+            return False
+        cache = self.warm_start_cache
+        if cache is not None and at.checkpoint is None and self._is_whole(cache):
+            load_weights(self.model, cache / "model")
+            for row in self.coordinator.load(cache)[1]["rows"]:
+                self.folder.append_metrics(row)
+            self._tell({"event": "cached", "stage": self.stages[0].name})
+            return True
+        for index in range(at.stage, len(self.stages) - 1):
+            self._clone(self.stages[index], at.checkpoint if index == at.stage else None)
+        # A cache that cannot be written, or that another run has just written, costs time and nothing else.
+        with contextlib.suppress(OSError):
+            if cache is not None and not self._is_whole(cache):
+                names = {stage.name for stage in self.stages[:-1]}
+                rows = [row for row in self.folder.read_metrics() if row["stage"] in names]
+                self._state.write(
+                    cache, tensors={}, state={"rows": self.coordinator.agreed(rows, "the warm start's log")}
+                )
+        return False
+
+    def _clone(self, stage: Stage, checkpoint: Path | None) -> None:
+        self._state.begin()
+        learner = stage.make_learner()
+        first = 0 if checkpoint is None else self._state.restore(stage, learner, checkpoint)[0]
+        self._tell({"event": "stage", "stage": stage.name, "iterations": stage.iterations, "first": first})
+        stage.load(learner.version)
+        for row in self._iterations(stage, learner, first):
+            done = int(row["iteration"]) + 1
+            self._log(stage, row)
+            signal_number = self._signal()
+            if done < stage.iterations and (done % stage.checkpoint_every == 0 or signal_number):
+                self._state.save(stage, learner, done)
+            self._stop_if(signal_number, f"Saved after iteration {done} of the stage {stage.name}.")
+        learner.finish()
+        stage.load(learner.version)
+        stage.close()  # the next one may need what its actors hold
+
     def _is_whole(self, cache: Path) -> bool:
         return self.coordinator.agreed(self.coordinator.writes and is_whole(cache), "whether the warm start is kept")
 
-    def _main(
-        self,
-        stage: Stage,
-        learner: Learner,
-        first: int,
-        interruption: Interruption,
-        tensors: Mapping[str, torch.Tensor] = MappingProxyType({}),
-    ) -> None:
-        self.watch({"event": "stage", "stage": stage.name, "iterations": stage.iterations, "first": first})
+    # The main stage
+
+    def _main(self, at: Position) -> None:
+        stage = self.stages[-1]
+        learner = stage.make_learner()
+        self._state.begin()
+        first, tensors, unfinished = 0, _NOTHING, None
+        if at.checkpoint is not None:
+            first, tensors, unfinished = self._state.restore(stage, learner, at.checkpoint)
+        self._tell({"event": "stage", "stage": stage.name, "iterations": stage.iterations, "first": first})
         stage.load(learner.version)
-        saving = Clock()
-        if first == 0:
+        saving = Clock(stage.activity.enter)
+        if at.checkpoint is None:
             with saving("checkpoint"):
-                self._save(stage, learner, 0)
+                self._state.save(stage, learner, 0)
+            self._forget_warm_starts()
         # Checkpoint 0 is never deleted, so that a resumed run has the same reference.
         stage.annotators = stage.make_annotators(self.folder.path / "checkpoints" / "0" / "model")
-        if first > 0:
-            for number, critic in enumerate(stage.critics):
-                prefix = f"critic.{number}."
-                critic.restore({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+        restore_critics(stage, tensors)
+        if unfinished is not None:
+            saving = self._conclude(stage, learner, unfinished, Clock(stage.activity.enter))
         newest: list[CreditedRollout] = []
-
-        def keep(rollout: CreditedRollout) -> None:
-            newest[:] = [rollout]
-
-        for row in iterate(stage, learner, first, keep):
+        for row in self._iterations(stage, learner, first, newest):
             done = int(row["iteration"]) + 1
-            is_last = done == stage.iterations
-            if is_last:
+            if done == stage.iterations:
                 learner.finish()
                 stage.load(learner.version)
-            clock = Clock()
-            if stage.evaluate_every and (done % stage.evaluate_every == 0 or is_last):
-                with clock("evaluation"):
-                    row |= self.measure()
+            if self._is_evaluated(stage, done):
+                # Before the evaluation, which a signal may cut short.
                 self.folder.write_episodes(f"main-{done:06d}", *newest[-1].first(_RECORDED_EPISODES))
-            # A row is logged before its checkpoint, so that no checkpoint is ahead of the log.
-            row = self._log(row | clock.seconds | saving.seconds)
-            saving = Clock()
-            signal_number = self._signal(interruption)
-            if done % stage.checkpoint_every == 0 or is_last or signal_number:
-                with saving("checkpoint"):
-                    self._save(stage, learner, done)
-            # Also after the last iteration: a resume goes on with the evaluation.
-            self._stop_if(signal_number)
+            if row["update/nonfinite"]:
+                self.folder.write_batch(f"main-{done:06d}", newest[-1].batch)
+            saving = self._conclude(stage, learner, row, saving)
 
-    def _signal(self, interruption: Interruption) -> int:
+    def _is_evaluated(self, stage: Stage, done: int) -> bool:
+        return bool(stage.evaluate_every) and (done % stage.evaluate_every == 0 or done == stage.iterations)
+
+    def _conclude(self, stage: Stage, learner: Learner, row: dict[str, Any], saving: Clock) -> Clock:
+        """What follows an update: evaluation, log, alarms, checkpoint; returns what the checkpoint took."""
+        done = int(row["iteration"]) + 1
+        is_last = done == stage.iterations
+        clock = Clock(stage.activity.enter)
+        if self._is_evaluated(stage, done):
+            try:
+                with clock("evaluation"):
+                    row |= self.measure(self._safe_point)
+            except _Stop:
+                # The update is made and must not be made again: its row waits for its evaluation.
+                self._state.save(stage, learner, done, row=row | saving.seconds)
+                self._stop_if(self._signal(), f"Saved before the evaluation of iteration {done} of {stage.iterations}.")
+        # A row is logged before its checkpoint, so that no checkpoint is ahead of the log.
+        row = self._log(stage, row | clock.seconds | saving.seconds)
+        reasons = self._alarmed(stage, learner, row)
+        saving = Clock(stage.activity.enter)
+        signal_number = self._signal()
+        if done % stage.checkpoint_every == 0 or is_last or signal_number or reasons:
+            with saving("checkpoint"):
+                self._state.save(stage, learner, done)
+        # Also after the last iteration: a resume goes on with the evaluation.
+        self._stop_if(signal_number, f"Saved after iteration {done} of {stage.iterations}.")
+        if reasons:
+            self._write_status("stopped")
+            raise LapwingError(
+                f"Stopped after iteration {done} of {stage.iterations}: {' '.join(reasons)} The state is saved; "
+                f"to go on all the same: lapwing resume {self.folder.path}"
+            )
+        return saving
+
+    def _alarmed(self, stage: Stage, learner: Learner, row: dict[str, Any]) -> list[str]:
+        """Log what the alarms say of a row, roll back if they ask for it; why the run is to stop."""
+        alarms = stage.alarms.check(row)
+        self._log_faults(stage, row, alarms)
+        if row["update/count"]:
+            self._state.rollbacks = 0
+        reasons = [alarm["text"] for alarm in alarms if alarm["stop"]]
+        if stage.alarms.must_roll_back:
+            text = self._state.roll_back(stage, learner, int(row["iteration"]) + 1)
+            self._log_faults(stage, row, [{"kind": "rollback", "text": text}])
+            if self._state.rollbacks >= MOST_ROLLBACKS:
+                reasons.append(
+                    f"Weights were put back {self._state.rollbacks} times and still no update was finite; lower "
+                    "optimizer.learning_rate, or look at the batches in the folder faults."
+                )
+        return reasons
+
+    def _check_complete(self) -> None:
+        """A run that ends without having made its iterations must not look finished."""
+        if not self.coordinator.writes:
+            return
+        stage = self.stages[-1]
+        logged = [int(row["iteration"]) for row in self.folder.read_metrics() if row["stage"] == stage.name]
+        if logged != list(range(stage.iterations)):
+            raise LapwingError(
+                f"The log has {len(logged)} iterations of the stage {stage.name}, and the recipe {stage.iterations}; "
+                "one was lost or made twice. Please report this as an error of Lapwing."
+            )
+
+    # What both kinds of stages do
+
+    def _iterations(
+        self, stage: Stage, learner: Learner, first: int, newest: list[CreditedRollout] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of a stage; where a signal stops an iteration on its way, that one is played again later."""
+        kept = [] if newest is None else newest
+
+        def keep(rollout: CreditedRollout) -> None:
+            kept[:] = [rollout]
+
+        def in_update() -> None:
+            changed = learner.version != version or bool(stage.critics)
+            if self._interruption.is_overdue or not changed:
+                self._safe_point()
+
+        self._now = stage
+        if hasattr(stage.collector, "safe_point"):
+            stage.collector.safe_point = self._safe_point  # pyright: ignore[reportAttributeAccessIssue]
+        learner.safe_point = in_update
+        rows, iteration = iterate(stage, learner, first, keep), first
+        while iteration < stage.iterations:
+            version, sampler = learner.version, copy.deepcopy(stage.sampler.state())
+            try:
+                row = next(rows)
+            except _Stop:
+                self._abandon(stage, learner, iteration, sampler, learner.version == version and not stage.critics)
+                raise
+            except NonFiniteError as error:
+                self._recover(stage, learner, iteration, error)
+                stage.sampler.restore(sampler)
+                rows = iterate(stage, learner, iteration, keep)
+                continue
+            yield row
+            iteration += 1
+
+    def _recover(self, stage: Stage, learner: Learner, iteration: int, error: NonFiniteError) -> None:
+        """The weights gave numbers that are not finite: play the iteration with those of the last checkpoint.
+
+        Raises:
+          NonFiniteError: that was tried before, or other processes take part and know nothing of it.
+        """
+        if self._state.rollbacks >= MOST_ROLLBACKS or not getattr(self.coordinator, "stops_anywhere", False):
+            raise error
+        row = {"iteration": iteration}
+        self._log_faults(stage, row, [{"kind": "sampling", "text": str(error)}])
+        stage.close()
+        text = self._state.roll_back(stage, learner, iteration)
+        self._log_faults(stage, row, [{"kind": "rollback", "text": text}])
+
+    def _abandon(self, stage: Stage, learner: Learner, iteration: int, sampler: Any, is_unchanged: bool) -> None:
+        """End in the middle of an iteration; what it began with is saved unless weights have changed since."""
+        saved = self.folder.path / "checkpoints" / name_of(stage, iteration)
+        where = f"iteration {iteration + 1} of {stage.iterations} of the stage {stage.name}"
+        if not is_unchanged:
+            text = f"The update of {where} did not end within the time there was; the last checkpoint is what is kept."
+        else:
+            text = f"Saved as it was before {where}."
+            if iteration and not is_whole(saved):
+                self._state.save(stage, learner, iteration, sampler=sampler)
+        self._stop_if(self._signal(), text)
+
+    def _safe_point(self) -> None:
+        # Several processes must stop at the same point; they agree on one after the iteration.
+        if self._interruption.signal_number and getattr(self.coordinator, "stops_anywhere", False):
+            raise _Stop
+
+    def _signal(self) -> int:
         """The signal that any process received, so that all stop at the same point; 0 for none."""
-        return self.coordinator.largest(interruption.signal_number, "whether to stop")
+        return self.coordinator.largest(self._interruption.signal_number, "whether to stop")
 
-    def _log(self, row: dict[str, Any]) -> dict[str, Any]:
-        row["time/learning"] = self._add("seconds", sum(row[name] for name in _LEARNING))
+    def _log(self, stage: Stage, row: dict[str, Any]) -> dict[str, Any]:
+        row["time/learning"] = self._state.add("seconds", sum(row[name] for name in _LEARNING))
         episodes = row.pop("rollout/new_episodes")
-        row["rollout/episodes"] = self._add("episodes", episodes)
-        row["rollout/steps"] = self._add("steps", row.pop("rollout/new_steps"))
-        row["rollout/tokens"] = self._add("tokens", row.pop("rollout/new_tokens"))
+        row["rollout/episodes"] = self._state.add("episodes", episodes)
+        row["rollout/steps"] = self._state.add("steps", row.pop("rollout/new_steps"))
+        row["rollout/tokens"] = self._state.add("tokens", row.pop("rollout/new_tokens"))
+        faults = row.pop("faults", [])
         self.folder.append_metrics(row)
-        self.watch(row)
+        self._tell(row)
+        self._log_faults(stage, row, faults)
         return row
 
-    def _add(self, name: str, amount: float) -> float:
-        self._totals[name] = self._totals.get(name, 0.0) + amount
-        return self._totals[name]
+    def _log_faults(self, stage: Stage, row: Mapping[str, Any], faults: Sequence[dict[str, Any]]) -> None:
+        rows = [{"stage": stage.name, "iteration": row["iteration"], **fault} for fault in faults]
+        self.folder.append_faults(rows)
+        for fault in rows:
+            self._tell({"event": "fault", **fault})
 
-    def _save(self, stage: Stage, learner: Learner, done: int) -> None:
-        self.coordinator.save(
-            self.folder.path / "checkpoints" / str(done),
-            model=self.model,
-            tokenizer=self.tokenizer,
-            max_tokens=self.max_tokens,
-            tensors={
-                **learner.state(),
-                **{f"critic.{i}.{n}": t for i, critic in enumerate(stage.critics) for n, t in critic.state().items()},
-            },
-            state={
-                "stage": stage.name,
-                "iteration": done,
-                "learner_version": learner.version,
-                "sampler": stage.sampler.state(),
-                "totals": self._totals,
-            },
-        )
+    def _forget_warm_starts(self) -> None:
+        """Checkpoints of warm starts have done their service once the main stage has its first."""
         if self.coordinator.writes:
-            prune(self.folder.path, _KEPT_CHECKPOINTS)
+            for stage in self.stages[:-1]:
+                for path in by_age(self.folder.path, stage.name):
+                    delete(path)
 
-    def _stop_if(self, signal_number: int) -> None:
+    def _stop_if(self, signal_number: int, saved: str) -> None:
         if signal_number:
-            manifest = self.folder.read_manifest()
-            self.folder.write_manifest(manifest | {"status": "interrupted"})
-            raise Interrupted(signal_number)
+            self._write_status("interrupted")
+            raise Interrupted(signal_number, run=self.folder.path, saved=saved)
 
-
-def _ignore(rollout: CreditedRollout) -> None:
-    pass
-
-
-def _load_weights(model: torch.nn.Module, folder: Path) -> None:
-    if lora.has_adapter(model) != lora.is_adapter_folder(folder):
-        kind = "an adapter" if lora.is_adapter_folder(folder) else "a whole model"
-        raise LapwingError(f"The weights in {folder} do not fit the model: they are those of {kind}.")
-    if lora.has_adapter(model):
-        lora.load_adapter(model, folder)
-        return
-    load_in_place(model, folder)
+    def _write_status(self, status: str) -> None:
+        self.folder.write_manifest(self.folder.read_manifest() | {"status": status})

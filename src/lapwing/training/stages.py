@@ -10,6 +10,8 @@ from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import UserError
 from lapwing.core.protocols import Annotator, Collector, Critic, Policy, RemoteCollector, Sampler
 from lapwing.core.types import Match, Selection
+from lapwing.training.alarms import Alarms
+from lapwing.training.heartbeat import Activity
 from lapwing.training.learner import Learner
 
 
@@ -29,6 +31,7 @@ class Stage:
       annotators: add columns to what was played.
       forget, release: tell the generator that the weights changed, and that the update wants its memory.
       checkpoint_every, evaluate_every: iterations between checkpoints, and evaluations in development (0 never).
+      alarms: look at every row of metrics.
     """
 
     name: str
@@ -51,6 +54,8 @@ class Stage:
     modulation: Sequence[Callable[[EpisodeBatch, np.ndarray], np.ndarray]] = ()
     checkpoint_every: int = 50
     evaluate_every: int = 0
+    alarms: Alarms = field(default_factory=Alarms)
+    activity: Activity = field(default_factory=Activity)
     _begun: dict[int, list[Match]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -91,10 +96,4 @@ class Stage:
     def close(self) -> None:
         """End what the collector runs elsewhere."""
         self._begun.clear()
-        if self.remote:
-            self.remote.close()
-
-
-def no_credit(batch: EpisodeBatch) -> np.ndarray:
-    """Advantage 0 for every step, for losses that use none (cloning)."""
-    return np.zeros(batch.num_steps)
+        getattr(self.collector, "close", lambda: None)()

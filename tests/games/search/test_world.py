@@ -78,7 +78,7 @@ def solve(world, question):
     return facts[name][relation], needed
 
 
-@settings(max_examples=25, deadline=None)
+@settings(settings.get_profile("few"))
 @given(WORLDS)
 def test_a_reader_of_the_documents_can_answer_every_question(setting):
     world = make_world(**setting)
@@ -95,7 +95,7 @@ def test_a_reader_of_the_documents_can_answer_every_question(setting):
             assert sum(f" . {other}".count(f" . {sentence} ") for other in text.values()) == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(settings.get_profile("few"))
 @given(WORLDS)
 def test_the_text_is_words_between_single_blanks_and_names_are_told_apart_by_their_syllables(setting):
     world = make_world(**setting)
@@ -128,7 +128,7 @@ def test_the_text_is_words_between_single_blanks_and_names_are_told_apart_by_the
     assert Counter(relation for relation, _ in values).most_common(1)[0][1] <= setting["values"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(settings.get_profile("few"))
 @given(WORLDS)
 def test_no_train_question_is_about_or_answered_by_a_fact_of_a_held_out_entity(setting):
     world = make_world(**setting)

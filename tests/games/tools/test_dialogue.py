@@ -510,6 +510,7 @@ def calls_of(episode):
     return [turn for turn in episode.final_view.turns if isinstance(turn.action, ToolCall)]
 
 
+# F61; through the template of each family: tests/faults/test_text.py.
 def test_no_result_forges_a_turn_or_the_end_of_a_result(episodes, tokenizer):
     # Fails when the renderer shows a result, or the agent a message, as it is.
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")

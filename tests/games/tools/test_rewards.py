@@ -173,7 +173,7 @@ def test_scores_of_any_replies_are_shares(replies):
     assert 0.0 <= tag_score(replies) <= 1.0
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(60)
 def test_a_megabyte_of_open_tags_is_judged_at_once():
     reply = "<tool>" * 170_000
     assert format_score([reply]) == pytest.approx(0.2)

@@ -401,14 +401,14 @@ def test_a_hung_tool_ends_at_its_deadline_and_is_refused_after_8_of_them():
         for _ in range(MAX_ABANDONED):
             start = time.perf_counter()
             assert tool.call("{}") == ToolResult("error", "the tool gave no answer within 0.05 seconds")
-            assert time.perf_counter() - start < 2
+            assert time.perf_counter() - start < 30  # it would hang for 60
         assert len(runs) == MAX_ABANDONED
         refused = tool.call("{}")
         assert (refused.status, len(runs)) == ("error", MAX_ABANDONED)
         assert "8 earlier calls passed their deadline and are still running" in refused.text
     finally:
         release.set()
-    deadline = time.perf_counter() + 10
+    deadline = time.perf_counter() + 60
     while tool.call("{}").text != "done" and time.perf_counter() < deadline:
         time.sleep(0.01)
     assert tool.call("{}").text == "done"

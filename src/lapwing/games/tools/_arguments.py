@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from lapwing.core.clean_text import encodable
 from lapwing.core.types import ToolResult
 
 # A call is shallow and its numbers are short; what is deeper or longer exhausts the stack or the clock of whoever
@@ -22,12 +23,7 @@ class Arguments(NamedTuple):
 
 def error_result(message: str) -> ToolResult:
     """A result with status "error", its text cut to 500 characters."""
-    return ToolResult("error", clean(message)[:MAX_ERROR_CHARS])
-
-
-def clean(text: str) -> str:
-    """The text with lone surrogates as "?", so that it can be written and tokenised."""
-    return text.encode("utf-8", errors="replace").decode("utf-8")
+    return ToolResult("error", encodable(message)[:MAX_ERROR_CHARS])
 
 
 def quoted(name: object) -> str:

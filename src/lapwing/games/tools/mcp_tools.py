@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lapwing.core.clean_text import encodable
 from lapwing.core.errors import UserError
 from lapwing.core.storage import canonical_json
 from lapwing.core.types import ToolResult
-from lapwing.games.tools._arguments import Arguments, clean, error_result, read_object
+from lapwing.games.tools._arguments import Arguments, error_result, read_object
 from lapwing.games.tools._deadline import is_duration
 from lapwing.games.tools.tool import check_name, definition
 
@@ -89,7 +90,7 @@ class McpServer:
         if self._connection is None:
             raise UserError("This MCP server is not running; use its tools inside `with McpServer(…) as server`.")
         return tuple(
-            McpTool(tool.name, clean(tool.description or ""), tool.input_schema, self)
+            McpTool(tool.name, encodable(tool.description or ""), tool.input_schema, self)
             for tool in self._connection.offered
         )
 
@@ -287,7 +288,7 @@ def _result(result: Any) -> ToolResult:
     parts = [_in_words(part) for part in result.content]
     if not parts and result.structured_content is not None:
         parts = [canonical_json(result.structured_content)]
-    return ToolResult("error" if result.is_error else "ok", clean("\n".join(parts)))
+    return ToolResult("error" if result.is_error else "ok", encodable("\n".join(parts)))
 
 
 def _in_words(part: Any) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lapwing.core.clean_text import encodable
 from lapwing.core.errors import UserError
 from lapwing.core.storage import canonical_json
 from lapwing.core.types import ToolResult
-from lapwing.games.tools._arguments import Arguments, clean, error_result, quoted, read_object
+from lapwing.games.tools._arguments import Arguments, error_result, quoted, read_object
 from lapwing.games.tools._deadline import Deadline, is_duration
 
 if TYPE_CHECKING:  # pydantic is imported where a tool is made, so that games that have tools are imported fast
@@ -183,5 +184,5 @@ def _result(value: Any) -> ToolResult:
     if isinstance(value, ToolResult):
         if value.status not in ("ok", "error") or not isinstance(value.text, str):
             return error_result(f"the tool returned a result of status {quoted(value.status)}, not 'ok' or 'error'")
-        return ToolResult(value.status, clean(value.text))
-    return ToolResult("ok", clean(value if isinstance(value, str) else canonical_json(value)))
+        return ToolResult(value.status, encodable(value.text))
+    return ToolResult("ok", encodable(value if isinstance(value, str) else canonical_json(value)))

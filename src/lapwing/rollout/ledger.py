@@ -14,10 +14,11 @@ class Ledger:
     Attributes:
       issued: given out, each once, however often it had to be played.
       finished: came back as an episode.
-      failed: belonged to a task that ended with an error.
-      dropped: given up at a deadline, or too old when they were asked for.
+      failed: their game failed, also when they were played once more; or their task ended with an error.
+      dropped: given up at a deadline or by a signal, over before the learner's turn, or too old when they were asked
+        for.
       stale: the too old ones among these.
-      reissued: given out again because an actor died or hung.
+      reissued: given out again because their game failed, or because an actor or worker died or hung.
       duplicates: came back when their task had been answered, or dropped, already.
     """
 
@@ -30,6 +31,7 @@ class Ledger:
     duplicates: int = 0
     _open: dict[int, int] = field(default_factory=dict)
     _next: int = 0
+    _taken: tuple[int, int, int] = (0, 0, 0)
 
     def issue(self, matches: int) -> int:
         """Open a task of so many matches and return its number."""
@@ -43,13 +45,13 @@ class Ledger:
         """Whether nobody has answered the task yet."""
         return task in self._open
 
-    def finish(self, task: int, *, matches: int, episodes: int, dropped: int) -> bool:
+    def finish(self, task: int, *, matches: int, episodes: int, dropped: int, failed: int = 0) -> bool:
         """Take note of an answer; only the first one to a task counts.
 
         Args:
           task: its number.
           matches: that the task held.
-          episodes, dropped: that came back, and that the actor gave up at a deadline.
+          episodes, dropped, failed: that came back, that were given up, and whose game failed.
 
         Returns:
           Whether this was the first answer.
@@ -60,13 +62,16 @@ class Ledger:
         if task not in self._open:
             self.duplicates += matches
             return False
-        if self._open[task] != matches or episodes + dropped != matches:
+        if self._open[task] != matches or episodes + dropped + failed != matches:
+            also = f" and {failed} failed" if failed else ""
+            held = self._open[task]
             raise LapwingError(
-                f"Task {task} holds {self._open[task]} matches, but {episodes} were played and {dropped} given up."
+                f"Task {task} holds {held} matches, but {episodes} were played and {dropped} given up{also}."
             )
         del self._open[task]
         self.finished += episodes
         self.dropped += dropped
+        self.failed += failed
         return True
 
     def fail(self, task: int) -> None:
@@ -105,3 +110,15 @@ class Ledger:
                 f"The ledger does not balance: {self.issued} matches were issued, {self.finished} finished, "
                 f"{self.failed} failed, {self.dropped} were dropped and {sum(self._open.values())} are open."
             )
+
+    def take(self) -> dict[str, int]:
+        """Audit, and count what was lost since this was asked last, as `lapwing.training.metrics` describes it.
+
+        Raises:
+          LapwingError: a match was lost or counted twice.
+        """
+        self.audit()
+        now = (self.failed, self.dropped - self.stale, self.reissued)
+        failed, dropped, reissued = (count - before for count, before in zip(now, self._taken, strict=True))
+        self._taken = now
+        return {"rollout/failed": failed, "rollout/dropped": dropped, "rollout/reissued": reissued}

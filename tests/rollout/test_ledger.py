@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.core.errors import LapwingError
-from lapwing.distributed.ledger import Ledger
+from lapwing.rollout.ledger import Ledger
 
 
 def test_by_hand():

@@ -1,0 +1,384 @@
+"""The arena: where the games of many matches are stepped, and where a fault in one of them is kept from the others.
+
+`play` asks policies and an arena answers for the games: `Here` in this process, `lapwing.rollout.workers` in others.
+This module is all that a worker process imports of Lapwing: it needs NumPy and the game.
+"""
+
+import contextlib
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, Protocol
+
+from lapwing.core import rng
+from lapwing.core.clean_text import printable
+from lapwing.core.errors import GameError, LapwingError, UserError
+from lapwing.core.protocols import Game
+from lapwing.core.storage import key_of
+from lapwing.core.types import Action, Match, State, Transition, View
+from lapwing.games.game import drawn, has_exact_outcomes, outcomes
+from lapwing.rollout._transitions import bounds_of, check_players, check_transition, in_short
+
+# What a game may raise without ending more than its match; SystemExit would end the run without a word.
+CAUGHT = (Exception, SystemExit)
+_ALONE = (0,)
+_OVER = "The match is over and cannot be stepped."
+# Of a longer traceback only the end is told.
+_TRACEBACK_CHARS = 8000
+
+
+class Position(NamedTuple):
+    """Where a match stands, and all that players are asked or told there.
+
+    Attributes:
+      state: of the game; None where it stays in another process.
+      players: who decides; nobody if the match is over.
+      views: of every seat.
+      keys: the 64-bit keys of these views.
+      legal: for each of `players` the legal actions, or None.
+    """
+
+    state: State
+    players: tuple[int, ...]
+    views: Sequence[View]
+    keys: Sequence[int]
+    legal: Sequence[Sequence[Action] | None]
+
+
+# The same at a third of the time, which every step of every match pays.
+_position = tuple.__new__
+
+# A step of a game, and where the match stands after it.
+Moved = tuple[Transition, Position]
+
+
+class Fault(NamedTuple):
+    """Why a match cannot be played.
+
+    Attributes:
+      text: a sentence.
+      step: of the match, from 0; None before the first.
+      traceback: where it was raised, or what the worker process wrote last.
+      error: what was raised, where that was in this process.
+    """
+
+    text: str
+    step: int | None
+    traceback: str
+    error: BaseException | None = None
+
+
+class GameFault(Exception):
+    """A game failed where nobody knows yet in which matches that matters."""
+
+
+@contextlib.contextmanager
+def from_game() -> Iterator[None]:
+    """Turn what a game raises into a `GameFault`; a UserError stays what it is."""
+    try:
+        yield
+    except UserError:
+        raise
+    except CAUGHT as error:
+        raise GameFault from error
+
+
+class Arena(Protocol):
+    """Steps the games of the matches that were begun last.
+
+    Attributes:
+      reissued: matches that had to be given out again since the arena was made.
+      now: the match whose game is at work, if any; other threads may read it.
+    """
+
+    reissued: int
+    now: Match | None
+
+    def begin(self, matches: Sequence[Match]) -> Sequence[Position | Fault]:
+        """Where each match begins; from now on a match is known by its place in this list."""
+        ...
+
+    def advance(self, moves: Sequence[tuple[int, Mapping[int, Action]]]) -> Iterable[Moved | Fault]:
+        """Step the games of some matches.
+
+        Args:
+          moves: numbers of matches, and what their players do.
+
+        Returns:
+          What came of each, in their order; to be gone through once, and to its end.
+        """
+        ...
+
+
+def initial_state(match: Match) -> State:
+    """The state that a match begins in; members of a group begin in the same one, whatever they share later."""
+    if match.start_state is not None:
+        return match.start_state
+    address = (match.seed, match.split, *match.start_address)
+    if match.game.restorable:
+        return _shared_start(match.game, address)
+    # The state may be a handle on something that only one match can use.
+    return _start(match.game, address)
+
+
+def _start(game: Game, address: tuple[int, str, int, int]) -> State:
+    return game.initial(rng.generator("chance", *address, "initial"))
+
+
+_shared_start = lru_cache(maxsize=4096)(_start)
+
+
+class Standing:
+    """The game's side of a match that is being played."""
+
+    __slots__ = (
+        *("bounds", "chance", "chance_key", "enumerable", "game", "is_over"),
+        *("keys", "match", "max_steps", "past", "state", "steps"),
+    )
+
+    def __init__(self, match: Match) -> None:
+        """Nothing is drawn yet."""
+        self.match = match
+        self.game = match.game
+        self.enumerable = has_exact_outcomes(match.game)
+        others = "shared" if match.share_chance else match.member
+        self.chance = ("chance", match.seed, match.split, match.iteration, match.group, others)
+        self.chance_key = 0
+        self.bounds = bounds_of(match.game)
+        self.max_steps = match.max_steps
+        self.steps = 0
+        self.is_over = False
+        # Where a state cannot be stepped twice, the match is played again from its start.
+        self.past: list[Mapping[int, Action]] | None = None if match.game.restorable else []
+        self.state: State = None
+        self.keys: Sequence[int] = ()
+
+    def start(self) -> Position:
+        """Draw the initial state."""
+        return self._stand(initial_state(self.match))
+
+    def advance(self, actions: Mapping[int, Action]) -> Moved:
+        """Step the game; nothing is changed here if that fails.
+
+        Raises:
+          GameError: what the game returned is no transition that can be learnt from.
+          LapwingError: the match is over.
+        """
+        if self.is_over:
+            raise LapwingError(_OVER)
+        if not self.enumerable:
+            transition = self.game.step(self.state, actions, rng.lazy_generator(*self.chance, self.steps))
+        else:
+            # One number decides among the listed outcomes, so that play on a table draws the same ones.
+            possible = outcomes(self.game, self.state, actions)
+            transition = possible[0][1] if len(possible) == 1 else drawn(possible, self._height())
+        check_transition(self.game, transition, self.bounds)
+        is_over = transition.terminated or self.steps + 1 >= self.max_steps
+        position = look(self.game, transition.state, is_over)
+        self.steps += 1
+        self.is_over = is_over
+        self.state = transition.state
+        if self.past is not None:
+            self.past.append(actions)
+            self.keys = position[3]
+        return transition, position
+
+    def _height(self) -> float:
+        self.chance_key = self.chance_key or rng.fold(0, *self.chance)
+        return rng.unit(rng.fold(self.chance_key, self.steps))
+
+    def again(self) -> "Standing":
+        """The same match at the same point, where its last step failed.
+
+        Raises:
+          GameError: the match goes another way now.
+        """
+        return self if self.past is None else replayed(self.match, self.past, self.keys)
+
+    def _stand(self, state: State) -> Position:
+        position = look(self.game, state, False)
+        self.state, self.keys = state, position.keys
+        return position
+
+
+def restored(match: Match, state: State, steps: int) -> Standing:
+    """A match as it stands in the state of a game that is restorable."""
+    standing = Standing(match)
+    standing.state, standing.steps = state, steps
+    return standing
+
+
+def replayed(match: Match, past: Sequence[Mapping[int, Action]], keys: Sequence[int]) -> Standing:
+    """A match that is played again from its start; its chance is keyed, so that it is the same play.
+
+    Args:
+      match: which.
+      past: what was done so far.
+      keys: of the views that this led to.
+
+    Raises:
+      GameError: the game shows other views now.
+    """
+    standing = Standing(match)
+    standing.start()
+    for actions in past:
+        standing.advance(actions)
+    if tuple(standing.keys) != tuple(keys):
+        raise GameError(
+            f"{type(match.game).__name__} went another way when the match was played again with the same actions; "
+            "all chance comes from the rng argument."
+        )
+    return standing
+
+
+def look(game: Any, state: State, is_over: bool) -> Position:
+    """Ask a game for all that players are asked or told in a state.
+
+    Raises:
+      GameError: nobody decides, or a player has an empty list of actions.
+    """
+    if game.num_players == 1:
+        view = game.view(state, 0)
+        views, keys = (view,), (key_of_view(view),)
+    else:
+        views = tuple([game.view(state, seat) for seat in range(game.num_players)])
+        keys = tuple([key_of_view(view) for view in views])
+    if is_over:
+        return _position(Position, (state, (), views, keys, ()))
+    players = game.players(state)
+    if players == _ALONE:
+        actions = game.legal(state, 0)
+        legal = (actions,)
+        is_stuck = not actions and actions is not None
+    else:
+        check_players(game, players)
+        legal = tuple([game.legal(state, player) for player in players])
+        is_stuck = any([not actions and actions is not None for actions in legal])
+    if is_stuck:
+        raise GameError(f"{type(game).__name__} lists no legal actions, though the match goes on.")
+    return _position(Position, (state, players, views, keys, legal))
+
+
+def fault_of(match: Match, step: int | None, error: BaseException) -> Fault:
+    """The fault that an error makes of a match."""
+    try:
+        said = str(error)
+    except CAUGHT:  # its own __str__ may fail as well
+        said = ""
+    kind = "" if isinstance(error, GameError) else f"{type(error).__name__}: " if said else type(error).__name__
+    where = "at the start" if step is None else f"in step {step}"
+    trace = "".join(traceback.format_exception(error))
+    return Fault(
+        f"{type(match.game).__name__} failed {where}: {in_short(kind + said, quoted=False)}",
+        step,
+        printable(trace[-_TRACEBACK_CHARS:]),
+        error,
+    )
+
+
+class Here:
+    """Steps games in this process; a match whose game fails is played once more and then given up."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.reissued = 0
+        self.now: Match | None = None
+        self._standing: dict[int, Standing] = {}
+
+    def begin(self, matches: Sequence[Match]) -> list[Position | Fault]:
+        """Where each match begins.
+
+        Raises:
+          UserError: a game says that the user's input was wrong.
+        """
+        self._standing = {}
+        found = [self.begin_one(number, match) for number, match in enumerate(matches)]
+        self.now = None
+        return found
+
+    def advance(self, moves: Sequence[tuple[int, Mapping[int, Action]]]) -> Iterator[Moved | Fault]:
+        """Step some matches, one after the other.
+
+        Raises:
+          UserError: a game says that the user's input was wrong.
+          LapwingError: a match is over.
+        """
+        standings = self._standing
+        for number, actions in moves:
+            standing = standings.get(number)
+            if standing is None:
+                raise LapwingError(_OVER)
+            self.now = standing.match
+            try:
+                moved = standing.advance(actions)
+            except UserError:
+                raise
+            except CAUGHT:
+                moved = self._once_more(number, standing, actions)
+                standing = standings.get(number)
+            if standing is None or standing.is_over:
+                self.drop(number)
+            yield moved
+        self.now = None
+
+    def begin_one(self, number: int, match: Match) -> Position | Fault:
+        """As `begin`, for one match that gets this number."""
+        self.now = match
+        try:
+            standing = Standing(match)
+            position = standing.start()
+        except UserError:
+            raise
+        except CAUGHT:
+            self.reissued += 1
+            try:
+                standing = Standing(match)
+                position = standing.start()
+            except UserError:
+                raise
+            except CAUGHT as error:
+                return fault_of(match, None, error)
+        self._standing[number] = standing
+        return position
+
+    def match(self, number: int) -> Match:
+        """The match of this number.
+
+        Raises:
+          LapwingError: it is over, or was never begun.
+        """
+        standing = self._standing.get(number)
+        if standing is None:
+            raise LapwingError(_OVER)
+        return standing.match
+
+    def take_up(self, number: int, standing: Standing) -> None:
+        """Go on with a match that was played elsewhere."""
+        self._standing[number] = standing
+
+    def drop(self, number: int) -> None:
+        """Nobody goes on with this match."""
+        self._standing.pop(number, None)
+
+    def _once_more(self, number: int, standing: Standing, actions: Mapping[int, Action]) -> Moved | Fault:
+        self.reissued += 1
+        try:
+            standing = self._standing[number] = standing.again()
+            return standing.advance(actions)
+        except UserError:
+            raise
+        except CAUGHT as error:
+            self.drop(number)
+            return fault_of(standing.match, standing.steps, error)
+
+
+@lru_cache(maxsize=1 << 17)
+def key_of_view(view: View) -> int:
+    """The key of a view, remembered."""
+    return key_of(view)
+
+
+@lru_cache(maxsize=1 << 12)
+def key_of_action(action: Action) -> int:
+    """The key of an action, remembered."""
+    return key_of(action)
