@@ -421,7 +421,6 @@ NUMBERS = [
     "inf",
     "-inf",
 ]
-ANYTHING = ["true", "''", "'x'", "[]", "[1]", "{}", "{a = 1}", "1979-05-27", "-1", "'\u0000'", "0.5", "07:32:00"]
 COUNTS = ["0", "-1", "1.5", "true", "'3'", "[3]", "1000000000000000000", *NUMBERS]
 RATES = ["-1.0", "true", "'x'", "[0.5]", "1979-05-27", *NUMBERS]
 RANGES = {
@@ -473,7 +472,7 @@ RANGES = {
     "game.name": ["3", "''", "'game'", "'contract'", "'frozen lake'"],
     "annotate": ["3", "{}", "[3]", "[{}]", "[{name = 3}]", "[{name = 'none'}]", "[[]]"],
     "opponents": ["3", "[]", "{1 = {}}", "{0 = {name = 'random'}}", "{x = 3}", "{1 = 3}", "{'-1' = {name = 'random'}}"],
-    "policy.renderer.reply_format": ["'a\\u0000b'", "3", "[]"],
+    "policy.renderer.reply_format": ['"a\\u0000b"', "3", "[]"],
     "name": ["'x'"],
 }
 RANGES["model.name"].remove("'/'")  # a folder that is there

@@ -31,11 +31,11 @@ def check_game(
 
     The promises: settings are a frozen dataclass; the same seed gives the same match, also in another order, in
     another instance, after other matches, and in another process with another clock and hash seed, if that can import
-    the game; the global random generators are left alone; `step` leaves its arguments alone and can be repeated from any state;
-    states, views and actions are hashable and turn into canonical JSON; every legal action is accepted, and its text
-    tells it from the others; rewards are finite floats within `reward_range`, one per player; a game that
-    `has_success` tells it at the end, any other never; `outcomes` and `initial_outcomes`, where they exist, agree
-    with what is drawn; `heuristic` gives legal actions.
+    the game; the global random generators are left alone; `step` leaves its arguments alone and can be repeated from
+    any state; states, views and actions are hashable and turn into canonical JSON; every legal action is accepted,
+    and its text tells it from the others; rewards are finite floats within `reward_range`, one per player; a game
+    that `has_success` tells it at the end, any other never; `outcomes` and `initial_outcomes`, where they exist,
+    agree with what is drawn; `heuristic` gives legal actions.
 
     The matches have the seeds `seed`, `seed + 1`, … and half of their decisions are the heuristic's, if there is one.
     Games that are not `restorable` are never stepped twice from one state.

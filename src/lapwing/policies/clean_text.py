@@ -7,9 +7,9 @@ MOST_CHARS = 200_000
 
 
 def capped(messages: list[Message], most: int = MOST_CHARS) -> list[Message]:
-    """The messages with what is too long cut out of the middle, visibly.
+    r"""The messages with what is too long cut out of the middle, visibly.
 
-        "aaaa…zzzz" of 300,000 characters  →  150,000 of them "\\n[100,000 characters left out]\\n" 50,000 of them
+        "aaaa…zzzz" of 300,000 characters  →  150,000 of them "\n[100,000 characters left out]\n" 50,000 of them
 
     The end stays because the format of the reply is asked for there. Contents that are no texts are written as such.
 
