@@ -373,7 +373,7 @@ def test_what_a_killed_start_left_is_no_foreign_folder(tmp_path):
     for name in ("checkpoints", "episodes"):
         (tmp_path / "run" / name).mkdir(parents=True)
     (tmp_path / "run" / "recipe.toml").write_text("x")
-    (tmp_path / "run" / ".manifest.json.0123.tmp").write_text("{")
+    (tmp_path / "run" / ".manifest.json.lapwing-4194999-0123abcd.tmp").write_text("{")
     refuse_foreign(tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "0").mkdir()
     with pytest.raises(UserError, match="is no run"):
@@ -487,7 +487,7 @@ def test_a_signal_ends_the_runs_too_and_says_how_to_go_on(tmp_path, number, work
         process.send_signal(number)
         said, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + number, said
-    assert len(left) == workers
+    assert len(left) >= workers
     assert not any(lives(pid) for pid in left)
     assert "Traceback" not in said
     goes_on = next(line for line in said.splitlines() if "stopped; finished runs are kept" in line)

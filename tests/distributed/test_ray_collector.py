@@ -217,6 +217,7 @@ def two_stages(name, *overrides, **settings):
 def learnt(stage, iterations):
     """The rollouts and rows of a few iterations, and the weights after them."""
     learner = stage.make_learner()
+    learner.max_lag = getattr(stage.collector, "ahead", 0)
     stage.load(0)
     rollouts = []
     rows = []

@@ -1,5 +1,6 @@
 """What a run with actors leaves behind, listens on and prints: nothing, the loopback interface, and its own lines."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -90,11 +91,10 @@ def listening(pids):
     """Local addresses that processes listen on, in hexadecimal, as /proc has them."""
     sockets = set()
     for pid in pids:
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                sockets.add(str(link.readlink()))
-            except OSError:
-                continue
+        with contextlib.suppress(OSError):  # it ended just now
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    sockets.add(str(link.readlink()))
     tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
     lines = [line.split() for table in tables for line in table]
     return [line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
@@ -122,7 +122,8 @@ def driver(tmp_path, request):
         assert line == "played 4\n", line + process.stderr.read()
         yield process
         for pid in processes_of(process.pid):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 # Ray's own helpers wait a minute for a head that is gone, when that was not their turn to go; they play nothing.

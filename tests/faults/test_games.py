@@ -81,9 +81,12 @@ def isolated(policy=None, **settings):
 
 def session_count():
     """How many processes of workers there are."""
-    listed = subprocess.run(["ps", "-eo", "ppid,args"], capture_output=True, text=True, check=True).stdout
-    mine = [line for line in listed.splitlines() if line.split()[0] == str(os.getpid())]
-    return sum("game_worker" in line for line in mine)
+    found = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((process / "stat").read_text("ascii").rpartition(")")[2].split()[1])
+            found += parent == os.getpid() and b"game_worker" in (process / "cmdline").read_bytes()
+    return found
 
 
 def balanced(ledger):

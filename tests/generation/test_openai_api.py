@@ -151,10 +151,10 @@ def test_the_pauses_between_attempts_become_longer(start, monkeypatch):
 
 
 def test_a_silent_server_is_given_up_after_the_timeout(start):
-    _, client = start(silence, timeout_seconds=0.2)
+    _, client = start(silence, timeout_seconds=0.5)
     assert client.complete([MESSAGES], [1])[0].text == "hello"
-    _, client = start(silence, silence, timeout_seconds=0.2, retries=1)
-    with pytest.raises(UserError, match=r"did not answer in 2 attempts \(no answer within 0.2 s\)"):
+    _, client = start(silence, silence, timeout_seconds=0.5, retries=1)
+    with pytest.raises(UserError, match=r"did not answer in 2 attempts \(no answer within 0.5 s\)"):
         client.complete([MESSAGES], [1])
 
 

@@ -59,7 +59,7 @@ class Documented:
             if failures:
                 failed = failures.pop(0)
                 if failed == "hang":
-                    await asyncio.sleep(3.0)
+                    await asyncio.sleep(20.0)
                     return JSONResponse({})
                 return JSONResponse({"error": {"message": "no"}}, failed)
             body = await request.json() if request.method == "POST" else None
@@ -173,7 +173,7 @@ def start(run_app, toy_folder, tmp_path):
         def begin(model=None, **settings):
             model = AutoModelForCausalLM.from_pretrained(folder).eval() if model is None else model
             given = {"base_url": address, "sync_folder": str(tmp_path / "sync"), "max_tokens": 6, "retries": 2}
-            return server, VLLM(model, server.tokenizer, **{**given, "timeout_seconds": 20.0, **settings})
+            return server, VLLM(model, server.tokenizer, **{**given, "timeout_seconds": 60.0, **settings})
 
         yield begin
 
@@ -323,7 +323,7 @@ def test_an_adapter_that_fails_to_load_is_taken_out(start, tmp_path):
 
 
 def test_timeouts_and_errors_of_the_server_are_tried_again_within_a_bound(start):
-    server, vllm = start(timeout_seconds=1.0)
+    server, vllm = start(timeout_seconds=3.0)
     vllm.forget()
     asked = requests(server.tokenizer, TEXTS[:1], [0])
     server.failures["/v1/completions"] = [500, "hang"]

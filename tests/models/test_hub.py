@@ -28,10 +28,11 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def closed(monkeypatch):
     """Nobody listens where the hub should be."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
+    # Bound, so that nobody else takes the port.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        yield
 
 
 @pytest.fixture

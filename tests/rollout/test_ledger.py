@@ -54,3 +54,20 @@ def test_what_does_not_add_up_is_refused():
     ledger.finished = 1
     with pytest.raises(LapwingError, match="3 matches were issued, 1 finished, 0 failed, 0 were dropped and 3 a"):
         ledger.audit()
+
+
+# Fails when a match that failed is counted as given up, or a count is taken twice.
+def test_what_was_lost_is_told_once():
+    ledger = Ledger()
+    task = ledger.issue(7)
+    assert ledger.finish(task, matches=7, episodes=4, dropped=1, failed=2)
+    ledger.reissued += 3
+    assert ledger.take() == {"rollout/failed": 2, "rollout/dropped": 1, "rollout/reissued": 3}
+    # What was too old is dropped as well, but has a metric of its own.
+    ledger.stale += ledger.discard(task, episodes=4)
+    assert ledger.take() == {"rollout/failed": 0, "rollout/dropped": 0, "rollout/reissued": 0}
+    ledger.finished += 1
+    with pytest.raises(LapwingError, match="does not balance"):
+        ledger.take()
+    with pytest.raises(LapwingError, match="holds 2 matches, but 1 were played and 0 given up and 2 failed"):
+        ledger.finish(ledger.issue(2), matches=2, episodes=1, dropped=0, failed=2)

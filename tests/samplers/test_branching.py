@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lapwing.core.errors import UserError
+from lapwing.core.errors import LapwingError, UserError
 from lapwing.credit.vine import vine
 from lapwing.games.frozen_lake import FrozenLake
 from lapwing.generation.transformers import Transformers
@@ -11,9 +11,10 @@ from lapwing.policies.contexts import StateOnly
 from lapwing.policies.parsers import Bare
 from lapwing.policies.renderers import Grid
 from lapwing.rollout.collector import LocalCollector
-from lapwing.samplers.branching import Branching
+from lapwing.samplers.branching import Branching, _mean_returns
 from lapwing.tabular.enumerate import enumerate_game
 from lapwing.tabular.policy_evaluation import policy_values, uniform_policy
+from lapwing.testing import episodes
 
 GAME = FrozenLake(map_name="4x4", slippery=True)
 SETTINGS = {"groups": 1, "group_size": 6, "max_steps": 8, "share_chance": False}
@@ -39,7 +40,9 @@ def test_branches_measure_the_exact_value_of_a_known_policy():
     collector = LocalCollector(LegalRandom(), invalid=InvalidRule())
     sampler = Branching(game, seed=1, branches=500, **SETTINGS)
     rollout = collector.collect(sampler.draw(0))
-    columns = sampler.columns(rollout, collector.collect)
+    branches = []
+    columns = sampler.columns(rollout, lambda matches: branches.extend(matches) or collector.collect(matches))
+    assert not any(match.share_chance for match in branches)
     steps = [step for episode in rollout.episodes for step in episode.steps]
     table = enumerate_game(game, [steps[0].state])
     values = policy_values(table, uniform_policy(table), 8)
@@ -79,3 +82,9 @@ def test_the_episodes_are_those_of_plain_groups(collector):
 def test_impossible_settings_are_refused():
     with pytest.raises(UserError, match="branches is at least 1"):
         Branching(GAME, seed=0, branches=0)
+
+
+# Fails when a state whose branches all failed is taken to be worth 0.
+def test_a_state_without_a_branch_has_no_value():
+    with pytest.raises(LapwingError, match="All branches of a state failed or missed the deadline"):
+        _mean_returns(episodes([[1.0], [2.0]], group=[0, 0]), 2)

@@ -284,7 +284,9 @@ def _result(run: RunFolder, measure: str) -> Any:
 
 def _initial_weights(run: Path) -> str:
     """The hash of checkpoint 0's weights, which its manifest holds."""
-    files: Mapping[str, str] = read_json(run / "checkpoints" / "0" / "manifest.json")["files"]
+    from lapwing.training.checkpoint import digests
+
+    files = digests(run / "checkpoints" / "0")
     return " ".join(digest[:32] for name, digest in sorted(files.items()) if name.endswith(".safetensors"))
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any, NamedTuple
 
 from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.storage import read_json
+from lapwing.training.run_folder import RunFolder
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 _SECONDS_BETWEEN_REPORTS = 1.0
@@ -49,18 +50,13 @@ def is_finished(run: Path) -> bool:
 
 
 def refuse_foreign(run: Path) -> None:
-    """Raise if a folder holds anything but a run, finished or not."""
-    if run.is_file() or (run.is_dir() and not (run / "manifest.json").is_file() and not _is_unborn(run)):
-        raise UserError(f"{run} is no run and is not empty; name another folder with --run.")
-
-
-def _is_unborn(run: Path) -> bool:
-    """Whether a run was killed before it had its manifest: it holds nothing that was trained."""
-    known = {"checkpoints", "episodes", "recipe.toml"}
-    return all(
-        (path.name in known and not (path.is_dir() and any(path.iterdir()))) or path.suffix == ".tmp"
-        for path in run.iterdir()
-    )
+    """Raise if a folder holds anything but a run, finished or not, or what one that was killed at its birth left."""
+    if (run / "manifest.json").is_file():
+        return
+    try:
+        RunFolder.refuse(run)
+    except UserError as error:
+        raise UserError(f"{run} is no run and is not empty; name another folder with --run.") from error
 
 
 def train_all(jobs: Sequence[Job], *, workers: int, watch: Callable[[dict[str, Any]], None]) -> None:

@@ -8,6 +8,7 @@ from lapwing.core.errors import GameError
 from lapwing.core.types import Transition
 
 _LARGEST = sys.float_info.max
+_FINITE = (-_LARGEST, _LARGEST)
 _MESSAGE_CHARS = 500
 
 
@@ -61,9 +62,11 @@ def _check_extras(game: Any, transition: Transition) -> None:
                 raise GameError(f"{type(game).__name__} returns success {in_short(success)}; it is a bool.")
     if transition.outcome is not None:
         for outcome in transition.outcome.values():
-            _check_number(game, "outcome", outcome, (-_LARGEST, _LARGEST))
+            if type(outcome) is not float or not -_LARGEST <= outcome <= _LARGEST:
+                _check_number(game, "outcome", outcome, _FINITE)
     for part in transition.parts.values():
-        _check_number(game, "a reward part", part, (-_LARGEST, _LARGEST))
+        if type(part) is not float or not -_LARGEST <= part <= _LARGEST:
+            _check_number(game, "a reward part", part, _FINITE)
 
 
 def _check_number(game: Any, noun: str, number: Any, bounds: tuple[float, float]) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import resource
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,6 @@ from lapwing.core.errors import UserError
 from lapwing.core.types import Action, Match, State
 from lapwing.rollout.arena import CAUGHT, Fault, Here, Moved, Position, fault_of, replayed, restored
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _MIB = 1 << 20
 
 
@@ -206,16 +204,20 @@ def _to_send(match: Match, result: Any) -> Any:
 
 def _resident_mb() -> float:
     try:
-        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * _PAGE / _MIB
+        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / _MIB
     except OSError:  # not Linux: the most that it ever held
+        import resource
+
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return used / (_MIB if os.uname().sysname == "Darwin" else 1024)
 
 
 def _limit_memory(more_mb: float) -> None:
     """Let a single step fail rather than the machine; the resident limit is looked at between steps."""
+    import resource
+
     try:
-        data = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * _PAGE
+        data = int(Path("/proc/self/statm").read_text("ascii").split()[5]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)

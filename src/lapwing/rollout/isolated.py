@@ -93,7 +93,6 @@ class IsolatedCollector:
             "collector/recycled": float(self._workers.recycled),
             "collector/slow": float(self._workers.slow),
             "collector/duplicates": float(self._workers.duplicates),
-            "collector/wait_seconds": self._workers.waited,
         }
 
     def waiting_for(self) -> str:

@@ -86,7 +86,6 @@ class Workers:
       reissued: matches that were given out again since this was made.
       deaths, recycled, slow: workers that were replaced: they died or hung, held too much memory, lagged behind.
       duplicates: answers to tasks that others had answered.
-      waited: seconds spent waiting for workers.
       safe_point: is called now and then while workers are waited for; it may raise.
     """
 
@@ -99,7 +98,6 @@ class Workers:
         """
         self.now: Match | None = None
         self.reissued = self.deaths = self.recycled = self.slow = self.duplicates = 0
-        self.waited = 0.0
         self.safe_point: Callable[[], None] = lambda: None
         self._count = count
         self._limits = limits
@@ -179,9 +177,7 @@ class Workers:
             self._line_up(errands)
             while self._open:
                 self._give_out()
-                started = time.monotonic()
-                wait([worker.process for worker in self._workers], self._patience(started))
-                self.waited += time.monotonic() - started
+                wait([worker.process for worker in self._workers], self._patience(time.monotonic()))
                 for worker in list(self._workers):
                     self._hear(worker)
                 self._replace_the_hung()

@@ -147,6 +147,12 @@ def _wrong(path: Path, entry: Any) -> str:
         return "is missing or cannot be read"
 
 
+def digests(checkpoint: Path) -> dict[str, str]:
+    """The hash of every file of a checkpoint, as its manifest has it."""
+    files = read_json(checkpoint / _MANIFEST)["files"]
+    return {name: entry["blake2b"] if isinstance(entry, dict) else entry for name, entry in files.items()}
+
+
 def is_whole(checkpoint: Path) -> bool:
     """Whether every file of a checkpoint is there and has the hash that its manifest says."""
     return not problems(checkpoint)
