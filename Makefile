@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test check lint bench bench-long bench-credit bench-search bench-gpu scale soak docs clean
+.PHONY: setup train test test-long check lint bench bench-long bench-credit bench-search bench-gpu scale soak docs clean
 
 # The runtime alone: what `make train` needs.
 .venv/runtime: pyproject.toml constraints.txt
@@ -32,11 +32,15 @@ lint: .venv/development
 	$(BIN)/python docs/build.py --check
 
 check: lint
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not long"
 
 # Slow and fast ones in one go: everything is imported once, and nobody waits for the last slow one.
 test: lint
-	$(PYTEST)
+	$(PYTEST) -m "not long"
+
+# What `make test` leaves out because it takes minutes and a shorter test guards the same code.
+test-long: .venv/development
+	$(PYTEST) -m long
 
 # Every shipped recipe's claim, over seeds; finished seeds under runs/bench are not run again.
 bench: .venv/runtime

@@ -27,8 +27,40 @@ for name, examples in (("lapwing", 60), ("few", 10)):
 hypothesis_settings.load_profile("lapwing")
 
 
+# What costs half a minute or more, and has a shorter relative that guards the same code: part of `make test-long`.
+_LONG = (
+    "distributed/test_rank_processes.py::test_a_rank_that_dies_ends_the_others_and_the_run_goes_on",
+    "distributed/test_ray_processes.py::test_a_run_that_is_torn_down_leaves_nothing_either",
+    "distributed/test_ray_collector.py::test_two_iterations_of_training_are_those_of_one_process[search_qa",
+    "distributed/test_ray_collector.py::test_one_iteration_ahead",
+    "distributed/test_ray_collector.py::test_an_actor_that_hangs_is_replaced[hang",
+    "distributed/test_ray_collector.py::test_actors_that_die_again_and_again_stop_the_run",
+    "distributed/test_ray_collector.py::test_what_a_game_started_ends_with_its_actor",
+    "distributed/test_ray_collector.py::test_what_cannot_be_built_or_sent_is_said",
+    "distributed/test_ray_collector.py::test_episodes_that_are_too_old_are_dropped_counted_and_played_again",
+    "distributed/test_ray_collector.py::test_an_answer_that_comes_twice_counts_once",
+    "equivalence/test_search_qa_learning.py",
+    "faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not[think",
+    "faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not[average",
+    "faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not[lora",
+    "faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not[isolated",
+    "faults/test_recipes.py::test_f56_the_real_command_agrees",
+    "recipes/test_search_with_a_pretrained_model.py",
+    "recipes/test_learning_with_a_pretrained_model.py::test_training_an_adapter_is_a_clear_gain",
+    "recipes/test_learning_with_a_pretrained_model.py::test_an_adapter_leaves_for_peft_and_merged",
+    "models/test_footprint.py::test_the_peak_of_an_update_is_foretold_within_a_fifth",
+    "test_compare.py::test_a_signal_ends_the_runs_too_and_says_how_to_go_on",
+    "test_compare.py::test_a_comparison_that_is_killed_and_started_again_equals_one_that_was_not",
+    "training/test_session.py::test_another_warm_start_is_not_taken_from_the_cache",
+    "test_wheel.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests begin first, those that wait for other processes before the rest, so that no long one is left over."""
+    for item in items:
+        if any(name in item.nodeid for name in _LONG):
+            item.add_marker(pytest.mark.long)
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, "/distributed/" not in item.nodeid))
 
 

@@ -86,7 +86,8 @@ def test_one_rank_reads_the_shards_of_two(learnt, toy_folder):
 def test_a_rank_that_stalls_is_named(learnt):
     assert json.loads((learnt / "codes.json").read_text())["stall"] == [1, -signal.SIGTERM]
     said = (learnt / "stall 0.txt").read_text()
-    assert "Rank 0 waited 3 s for rank 1, which last took part in whether to stop (iteration 6)" in said
+    # On a busy machine the time is up later than it should be.
+    assert re.search(r"Rank 0 waited \d+ s for rank 1, which last took part in whether to stop \(iteration 6\)", said)
     assert "at the sums of an update (iteration 7)" in said
 
 

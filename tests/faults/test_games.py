@@ -373,7 +373,8 @@ def test_f31_a_limit_below_what_a_worker_needs_is_refused():
 def test_f40_workers_that_all_die_at_their_start_stop_the_run(what, message, tmp_path, monkeypatch):
     module = tmp_path / "broken_dice.py"
     module.write_text(
-        f"import sys\nif sys.argv[0] == '-c':\n    {what}\nfrom fault_games import Walk\nclass Dice(Walk):\n    pass\n"
+        f"import os\nif os.getpid() != {os.getpid()}:\n    {what}\n"
+        "from fault_games import Walk\nclass Dice(Walk):\n    pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     import broken_dice  # pyright: ignore[reportMissingImports]

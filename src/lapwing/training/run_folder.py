@@ -67,7 +67,7 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_text(path / ".probe", "")
-            (path / ".probe").unlink()
+            (path / ".probe").unlink(missing_ok=True)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise UserError(f"The run folder {path} cannot be written: {reason}; name another with --run.") from error
