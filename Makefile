@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test test-long check lint bench bench-long bench-credit bench-search bench-gpu scale soak docs clean
+.PHONY: setup train test test-long check lint bench bench-long bench-credit bench-search bench-gpu scale soak docs site test-browser clean
 
 # The runtime alone: what `make train` needs.
 .venv/runtime: pyproject.toml constraints.txt
@@ -37,6 +37,13 @@ check: lint
 # Slow and fast ones in one go: everything is imported once, and nobody waits for the last slow one.
 test: lint
 	$(PYTEST) -m "not long"
+
+# The report in a headless Chromium: the page of a whole run of the default recipe. Debian's packages of the browser and
+# its driver are installed where they are missing (as root); `make test` runs the same tests on a short run if they are there.
+test-browser: .venv/development
+	command -v chromedriver > /dev/null || (apt-get update -q && apt-get install -y -q --no-install-recommends chromium chromium-driver)
+	test -f runs/browser/report.html || $(BIN)/lapwing train frozen_lake_tiny --run runs/browser
+	LAPWING_BROWSER=required LAPWING_RUN=$(CURDIR)/runs/browser OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
 
 # What `make test` leaves out because it takes minutes and a shorter test guards the same code.
 test-long: .venv/development
@@ -72,8 +79,13 @@ soak: .venv/development
 	nice -n 19 $(BIN)/python benchmarks/soak.py $(if $(ONLY),--only $(ONLY)) $(if $(MINUTES),--minutes $(MINUTES))
 	$(BIN)/python docs/build.py
 
+# The generated pages.
 docs: .venv/development
 	$(BIN)/python docs/build.py
+
+# The documentation as a site, in site/; any warning is an error.
+site: docs
+	$(BIN)/python -m mkdocs build --strict -q -d site
 
 clean:
 	rm -rf .venv runs dist build

@@ -112,7 +112,7 @@ MUTANTS = (
     Mutant(
         "F03 the command to go on lacks the folder",
         "training/interruption.py",
-        "Continue with: lapwing resume {self.run}",
+        "Continue with: lapwing resume {shlex.quote(str(self.run))}",
         "Continue with: lapwing resume RUN",
         SIGNALS,
     ),

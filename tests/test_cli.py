@@ -45,7 +45,7 @@ def sets(overrides):
 # ---------------------------------------------------------------------------------------------------------------------
 # Help, version, lists.
 
-COMMANDS = ("train", "resume", "eval", "play", "report", "list")
+COMMANDS = ("train", "resume", "eval", "play", "watch", "report", "list", "doctor")
 
 
 def seconds_of_children():
@@ -54,7 +54,7 @@ def seconds_of_children():
 
 
 def test_help_answers_within_half_a_second():
-    # The best of three, and time of the processor, because the machine may be busy. Fails when `cli.py` imports torch:
+    # The best of three, and time of the processor, because the machine may be busy. Fails when `cli` imports torch:
     # 3 s.
     seconds = []
     for _ in range(3):
@@ -141,6 +141,12 @@ WRONG = {
     "a seed that is a word": (["train", "bandit_tiny", "--seed", "x"], "--seed"),
     "from what is no run": (["train", "bandit_tiny", "--from", "none"], "none is no run"),
     "resume of no run": (["resume", "none"], "none is no run"),
+    "two manners of output": (["train", "bandit_tiny", "--quiet", "--json"], "exclude each other"),
+    "JSON of a dry run": (["train", "bandit_tiny", "--dry-run", "--json"], "leave --json and --quiet out"),
+    "an unknown mirror": (["train", "bandit_tiny", "--mirror", "tensorbord"], "did you mean tensorboard?"),
+    "watching no run": (["watch", "none"], "none is no run"),
+    "watching backwards": (["watch", "none", "--delay", "-1"], "at least 0"),
+    "watching an unknown kind of episode": (["watch", "none", "--pick", "bst"], "did you mean best?"),
     "report of no run": (["report", "none"], "none is no run"),
     "eval of a name that is nothing": (["eval", "none", "--game", "bandit"], "existing folder"),
     "eval without a game": (["eval", "none"], "--game"),
@@ -363,7 +369,29 @@ def test_a_person_crosses_the_lake(lapwing):
     ended = lapwing("play", "frozen_lake", "--set", "map_name=4x4", typed=typed)
     assert ended.code == 0
     assert "you made it: 6 steps, return +1" in ended.out
-    assert ended.out.count("left, down, right, up > ") == 8
+    assert ended.out.count("1 left  2 down  3 right  4 up > ") == 8
+
+
+# Fails when a number is read as the beginning of a name, or counted from 0.
+def test_a_person_may_type_the_number_of_an_action(lapwing):
+    ended = lapwing("play", "frozen_lake", "--set", "map_name=4x4", typed="0\n5\n2\n 2 \n3\n2\nr\n3\n")
+    assert ended.out.count("type a number from 1 to 4, or an action") == 2
+    assert "you made it: 6 steps, return +1" in ended.out
+
+
+def test_names_that_are_numbers_have_no_other_numbers(lapwing):
+    from lapwing.console.playing import numbered
+
+    assert numbered(["left", "up"]) == "1 left  2 up"
+    assert numbered(["3", "7"]) == "3, 7"
+
+
+# Fails when the reply that an agent has to write is not shown, or is shown where it is the action itself.
+def test_the_reply_of_an_agent_is_shown_where_it_is_not_the_action(lapwing):
+    tags = ("--set", "policy.parser={name='tags', think=true}")
+    ended = lapwing("play", "frozen_lake", *tags, typed="l\nl\nq\n")
+    assert ended.out.count("An agent replies <think> go left </think> <action> left </action> for left.\n") == 1
+    assert "An agent" not in lapwing("play", "frozen_lake", typed="q\n").out
 
 
 def test_a_person_falls_into_a_hole(lapwing):
@@ -438,6 +466,7 @@ def test_a_person_searches_and_answers(lapwing, capitals):
         "Question: Capital of France?\n"
         "  search QUERY   Search the corpus.\n"
         "  answer TEXT    End the match with this answer.\n"
+        "An agent replies <tool> search QUERY </tool> or <answer> TEXT </answer>.\n"
         "1 call left > \n"
         # A result is shown as such, whatever it says.
         "result: Paris . The capital of France.\n"

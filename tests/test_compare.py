@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
@@ -22,7 +23,7 @@ from lapwing import build, cli
 from lapwing.api.paired_runs import Job, is_finished, refuse_foreign, train_all
 from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.storage import read_json, write_json, write_text
-from lapwing.report.comparison import write_comparison
+from lapwing.report.comparison import improvement_matrix, write_comparison
 
 A, B, C = "bandit_tiny", "bandit_tiny_uniform", "bandit_tiny_all"
 # Small enough for a run in a few seconds, most of which are imports.
@@ -50,7 +51,10 @@ def prepare(folder, recipe, seed, value, *, weights="w", episodes=64, overrides=
             "stage": stage,
             "iteration": i,
             "rollout/episodes": episodes * (i + 1) / 2,
+            "rollout/tokens": 3 * episodes * (i + 1) / 2,
             "selection/episodes": 16,
+            "time/credit": 0.25,
+            "time/learning": 1.5 * (i + 1),
             **({"evaluation/success": value * (i + 1) / 2, "evaluation/return": 0.0} if stage == "main" else {}),
         }
         for stage, i in (("warm_start", 0), ("main", 0), ("main", 1))
@@ -210,15 +214,97 @@ def test_a_folder_may_be_given_fewer_seeds_and_recipes_later_and_another_measure
     assert "--measure return" in found["command"]
 
 
+def test_cost_by_hand(tmp_path):
+    #   Two evaluations, after 32 and 64 episodes, of half and of all of the value. From 0.5 to 0.9: 0.5 + 0.8 · 0.4.
+    prepare_all(tmp_path, {A: [0.9, 0.9, 0.9], B: [0.6, 0.6, 0.9]})
+    found = lapwing.compare([A, B], seeds=3, run=tmp_path).result
+    assert found["threshold"] == {
+        "value": pytest.approx(0.82),
+        "untrained": pytest.approx(0.5),
+        "best": pytest.approx(0.9),
+    }
+    first, second = (found["recipes"][name]["cost"] for name in (A, B))
+    assert first["tokens"] == {"value": 192.0, "low": 192.0, "high": 192.0}
+    assert (first["learning_seconds"]["value"], first["credit_seconds"]["value"]) == (3.0, 0.5)
+    assert (first["reached"], first["episodes_to_threshold"]) == (3, {"value": 64.0, "low": 64.0, "high": 64.0})
+    assert first["seconds_to_threshold"]["value"] == 3.0
+    # One seed of three got there: the median lies beyond what was spent.
+    assert (second["reached"], second["episodes_to_threshold"]) == (1, {"value": None, "low": 64.0, "high": None})
+    page = (tmp_path / "comparison.html").read_text("utf-8")
+    assert "never [64, never]" in page
+    assert "80 % of the way from the untrained policies (0.500) to the best recipe at the end (0.900)" in page
+
+
+def test_without_progress_there_is_no_threshold(tmp_path):
+    prepare_all(tmp_path, {A: [0.5], B: [0.4]})
+    found = lapwing.compare([A, B], seeds=1, run=tmp_path).result
+    assert found["threshold"] is None
+    assert set(found["recipes"][A]["cost"]) == {"tokens", "learning_seconds", "credit_seconds"}
+    assert "no threshold to reach" in (tmp_path / "comparison.html").read_text("utf-8")
+
+
+def test_seeds_that_did_not_improve_or_had_faults_are_named(tmp_path):
+    prepare_all(tmp_path, {A: [0.9, 0.51], B: [0.9, 0.9]})
+    (tmp_path / B / "0" / "faults.jsonl").write_text('{"stage": "main", "iteration": 0, "kind": "update"}\n')
+    lapwing.compare([A, B], seeds=2, run=tmp_path)
+    page = (tmp_path / "comparison.html").read_text("utf-8")
+    assert f"<p>{A}: seed 1 did not improve.</p>" in page
+    assert f"<p>{B}: faults were logged by seed 0 (1).</p>" in page
+    assert "<td>0.510 †</td>" in page
+    assert "<td>0.900 ‡</td>" in page
+
+
+def test_settings_that_differ_and_those_that_only_one_recipe_has(tmp_path):
+    prepare_all(tmp_path, {A: [0.9], B: [0.5]})
+    found = lapwing.compare([A, B], seeds=1, run=tmp_path).result["differences"]
+    assert found["main.selection.name"] == {A: "'aaw'", B: "'uniform'"}
+    assert found["main.selection.alpha"] == {A: "1.0", B: None}
+    assert not any(key in found for key in ("seed", "name", "main.optimizer.learning_rate"))
+
+
+def test_players_without_a_model_are_lines_to_compare_with(tmp_path):
+    prepare_all(tmp_path, {A: [0.9], B: [0.5]})
+    for name, mean in ((A, 0.25), (B, 0.75)):
+        path = tmp_path / name / "0" / "evaluation.json"
+        evaluation = read_json(path)
+        evaluation["policies"]["random"] = measured(mean)
+        write_json(path, evaluation)
+    found = lapwing.compare([A, B], seeds=1, run=tmp_path).result
+    assert found["references"] == {"untrained": 0.5, "random": 0.5}
+    assert (tmp_path / "comparison.html").read_text("utf-8").count(">random<") == 3
+
+
+def test_the_matrix_of_improvements_has_both_directions(tmp_path):
+    prepare_all(tmp_path, {A: [0.9, 0.5], B: [0.6, 0.4]})
+    #   0.9 beats 0.6 and 0.4, 0.5 beats 0.4: 3 of 4.
+    (first, (own, there)), (second, (back, _)) = improvement_matrix(
+        lapwing.compare([A, B], seeds=2, run=tmp_path).result
+    )
+    assert (first, second, own) == (A, B, ("–", 0.0))
+    assert (there.lean, back.lean) == (0.5, -0.5)
+    assert there.text.startswith("0.75 [")
+    assert back.text.startswith("0.25 [")
+    low, high = (float(text) for text in there.text[6:-1].split(", "))
+    assert back.text == f"0.25 [{1 - high:.2f}, {1 - low:.2f}]"
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The command.
 
 SCHEMA = {
     *("schema_version", "game", "measure", "test_matches", "seeds", "command", "confidence", "level", "comparisons"),
-    *("smallest_p", "smallest_p_holm", "recipes", "pairs", "verdict", "notes"),
+    *("smallest_p", "smallest_p_holm", "recipes", "pairs", "verdict", "notes", "threshold", "references"),
+    "differences",
 }
-RECIPE = {"mean", "iqm", "median", "worst", "episodes", "trained_episodes", "learning_seconds", "curve", "runs"}
-RUN = {"seed", "value", "greedy", "episodes", "trained_episodes", "learning_seconds", "initial_weights"}
+RECIPE = {"mean", "iqm", "median", "worst", "episodes", "trained_episodes", "learning_seconds", "cost", "curve", "runs"}
+COST = {
+    *("tokens", "learning_seconds", "credit_seconds"),
+    *("reached", "episodes_to_threshold", "seconds_to_threshold"),
+}
+RUN = {
+    *("seed", "value", "greedy", "episodes", "trained_episodes", "learning_seconds", "initial_weights"),
+    *("tokens", "credit_seconds", "untrained", "improved", "faults"),
+}
 PAIR = {
     *("first", "second", "difference", "probability_of_improvement", "p", "p_holm", "separated", "sentence"),
     *("same_initial_weights", "same_episodes"),
@@ -234,11 +320,13 @@ def test_json_has_the_documented_schema_and_stdout_holds_nothing_else(command, t
     for recipe in found["recipes"].values():
         assert set(recipe) == RECIPE
         assert all(set(run) == RUN for run in recipe["runs"])
-        assert all(set(point) == {"iteration", "episodes", "value", "low", "high"} for point in recipe["curve"])
+        assert set(recipe["cost"]) == COST
+        points = {"iteration", "episodes", "seconds", "value", "low", "high"}
+        assert all(set(point) == points for point in recipe["curve"])
     assert all(set(pair) == PAIR for pair in found["pairs"])
     assert "here" in err
     documented = (Path(__file__).parents[1] / "docs" / "compare.md").read_text("utf-8")
-    assert all(f"`{name}`" in documented for name in SCHEMA | RECIPE | RUN | PAIR)
+    assert all(f"`{name}`" in documented for name in SCHEMA | RECIPE | COST | RUN | PAIR)
 
 
 def test_the_table_the_verdict_and_how_to_go_on(command, tmp_path):
@@ -331,7 +419,7 @@ def test_the_page_loads_nothing_escapes_everything_and_repeats(tmp_path):
     prepare_all(tmp_path, {A: [0.9, 0.8], B: [0.5, 0.6]})
     found = lapwing.compare([A, B], seeds=2, run=tmp_path)
     page = found.page.read_text("utf-8")
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 4
     assert not re.search(r"""(?:src|href)=["'](?!#)|<script|@import|url\((?!#)""", page)
     assert write_comparison(tmp_path).read_text("utf-8") == page
     payload = "<script>alert(1)</script>"
@@ -340,6 +428,12 @@ def test_the_page_loads_nothing_escapes_everything_and_repeats(tmp_path):
     page = write_comparison(tmp_path).read_text("utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
+
+
+def test_a_comparison_of_another_version_is_refused(tmp_path):
+    write_json(tmp_path / "comparison.json", {"schema_version": 1})
+    with pytest.raises(UserError, match="of another version of Lapwing; the same `lapwing compare` makes it anew"):
+        write_comparison(tmp_path)
 
 
 def test_a_folder_without_a_comparison_has_no_page(tmp_path):
@@ -433,13 +527,16 @@ def logged(folder):
     return sum(path.read_bytes().count(b"\n") for path in folder.glob("*/*/metrics.jsonl"))
 
 
+def without_seconds(found: Any) -> Any:
+    """An object without its wall times."""
+    if isinstance(found, dict):
+        return {key: without_seconds(value) for key, value in found.items() if "seconds" not in key}
+    return [without_seconds(value) for value in found] if isinstance(found, list) else found
+
+
 def what_counts(folder):
     """All of a comparison that must repeat: everything but wall times."""
-    found = json.loads((folder / "comparison.json").read_text("utf-8"))
-    for recipe in found["recipes"].values():
-        for entry in (recipe, *recipe["runs"]):
-            del entry["learning_seconds"]
-    return found
+    return without_seconds(json.loads((folder / "comparison.json").read_text("utf-8")))
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads the children from /proc")

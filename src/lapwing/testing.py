@@ -54,6 +54,11 @@ def episodes(
 
     Returns:
       A batch whose tokens are 0, contexts one token long, and log-probabilities 0.
+
+    Examples:
+      >>> batch = episodes([[0.0, 1.0], [0.0]], view_key=[[1, 2], [1]])
+      >>> batch.episode_return.tolist(), batch.episode_of_step.tolist()
+      ([1.0, 0.0], [0, 0, 1])
     """
     num_episodes = len(rewards)
     lengths = np.array([len(episode) for episode in rewards])

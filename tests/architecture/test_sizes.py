@@ -19,9 +19,7 @@ LONG_FUNCTIONS = {
     "build/planning.py:_plan_stage": (70, "one entry for each section of a recipe, in the order in which they act"),
     "testing.py:episodes": (60, "a table of the columns of a batch with their defaults"),
 }
-LONG_FILES: dict[str, tuple[int, str]] = {
-    "cli.py": (450, "one function for each command, with its options and their help"),
-}
+LONG_FILES: dict[str, tuple[int, str]] = {}
 
 
 @functools.cache

@@ -47,6 +47,39 @@ def test_code_from_outside_runs_only_when_its_package_is_allowed(tmp_path, monke
     assert resolve("credit", "outside_pkg.mine:twice", allow_code=("outside_pkg",))(4) == 8
 
 
+def test_code_from_outside_may_lie_in_the_current_folder_but_replaces_nothing_that_is_installed(tmp_path, monkeypatch):
+    # An installed command does not look there by itself. Fails when the folder comes before the standard library.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    before = list(sys.path)
+    (tmp_path / "lying_here.py").write_text("def thrice(x):\n    return 3 * x\n")
+    (tmp_path / "colorsys.py").write_text("raise SystemExit('this is not the one')\n")
+    assert resolve("credit", "lying_here:thrice", allow_code=("lying_here",))(2) == 6
+    assert sys.path == [*before, str(tmp_path)]
+    sys.modules.pop("colorsys", None)
+    assert resolve("credit", "colorsys:rgb_to_hsv", allow_code=("colorsys",))(0.0, 0.0, 0.0) == (0.0, 0.0, 0.0)
+    assert sys.path == [*before, str(tmp_path)]
+
+
+def test_without_leave_the_current_folder_is_not_looked_into(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--allow-code lying_there"):
+        resolve("credit", "lying_there:thrice")
+    assert str(tmp_path) not in sys.path
+
+
+def test_code_that_is_nowhere_is_told_from_code_that_needs_what_is_nowhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "needy.py").write_text("import nowhere_at_all\n")
+    for name, reason in (
+        ("nowhere_at_all", r"no nowhere_at_all\.py in the current folder"),
+        ("needy", "No module named"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            resolve("credit", f"{name}:method", allow_code=(name,))
+
+
 @pytest.mark.parametrize("name", ["json:no_such_thing", "json.no_such_file:x"])
 def test_code_from_outside_that_is_not_there_is_named(name):
     with pytest.raises(UserError, match="could not be imported"):

@@ -458,9 +458,9 @@ VIEWS = {
 # Fails when the text of a view reaches the tokenizer, a file or the terminal as it is.
 @pytest.mark.parametrize("payload", VIEWS.values(), ids=VIEWS.keys())
 def test_f34_any_view_can_be_read_written_and_shown(payload, qwen, tmp_path):
-    from lapwing.console import board
     from lapwing.core.clean_text import printable
     from lapwing.policies.clean_text import MOST_CHARS
+    from lapwing.report.boards import board
     from lapwing.training.run_folder import RunFolder
 
     collector = LocalCollector(qwen, invalid=InvalidRule())

@@ -17,6 +17,7 @@ SHORT = (
     *("model.hidden=32", "model.layers=1", "model.heads=2", "model.intermediate=32"),
     *("sampler.groups=2", "sampler.group_size=4"),
     *("evaluation.episodes=4", "evaluation.development_episodes=4", "evaluation.every=1"),
+    "evaluation.replay_groups=1",
 )
 
 
@@ -71,6 +72,12 @@ def test_a_recipe_runs_to_its_report(name, tmp_path):
     assert json.loads((run.path / "evaluation.json").read_text("utf-8")) == run.evaluation
     assert name in (run.path / "report.html").read_text("utf-8")
     assert (run.model / "model.safetensors").is_file()
+    replay = read_json(run.path / "replay.json")
+    own = replay["methods"][0]
+    assert own["own"]
+    assert own["name"].partition(",")[0] == build.plan(build.read_recipe(name))[-1].credit.name
+    assert set(replay["policies"]) == {"trained", "untrained"}
+    assert all(one["episodes"] for one in replay["policies"].values())
     # Every recipe promises exact on-policy updates: what the sampler and the trainer think of a token is the same.
     assert all(row.get("policy/gap_max", 0.0) < 1e-4 for row in rows if row["stage"] == "main")
 

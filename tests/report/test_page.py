@@ -8,10 +8,10 @@ from lapwing.core.errors import LapwingError, UserError
 from lapwing.report.page import write_report
 from lapwing.report.verdict import verdict
 
-SECTIONS = {"verdict", "comparison", "curves", "repeat"}
+SECTIONS = {"verdict", "comparison", "curves", "faults", "repeat"}
 FIGURES = {
     "success-by-episodes", "success-by-seconds", "return", "entropy", "zero-spread", "valid", "gradient", "kl", "clip",
-    "tokens", "length", "time", "warm-start",
+    "tokens", "length", "time-share", "time", "warm-start",
 }  # fmt: skip
 PAYLOADS = [
     "<script>document.title='HACKED'</script>",
@@ -60,7 +60,8 @@ def test_the_recipe_the_versions_and_the_commands_are_there(finished_run, read):
 
 def test_transfer_games_have_tables_of_their_own(make_run, make_evaluation, read):
     _, page = read(make_run(iterations=None, transfer={"5x5": make_evaluation(trained=0.61, untrained=0.02)}))
-    assert page.tags.count("table") == 3
+    # The margins beside the verdict, the two games, and what was run.
+    assert page.tags.count("table") == 4
     assert "Transfer: 5x5" in page.text
     assert "0.610 [0.590, 0.630]" in page.text
 

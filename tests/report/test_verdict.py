@@ -1,48 +1,73 @@
 import pytest
 
 from lapwing.console import show_evaluation
-from lapwing.report.verdict import headline_metric, interval_text, number, part_table, signed, table_rows, verdict
+from lapwing.report.verdict import (
+    headline_metric,
+    interval_text,
+    margins,
+    number,
+    part_table,
+    signed,
+    table_rows,
+    verdict,
+)
 
 ONE_SEED = "this is one training seed, and only further seeds show whether training does it again."
 
 
-def test_a_trained_interval_above_the_untrained_one_is_an_improvement(make_evaluation):
-    # 0.90 − 0.02 > 0.06 + 0.02
+def test_a_difference_above_0_is_an_improvement(make_evaluation):
+    #   0.84 ± √(0.02² + 0.02²)
     said = verdict(make_evaluation(trained=0.9, untrained=0.06, random=0.03, heuristic=0.66, optimal=1.0))
     assert said.improved is True
     assert said.metric == "success"
     assert said.difference == pytest.approx(0.84)
+    assert said.interval == pytest.approx((0.84, 0.84 - 0.0008**0.5, 0.84 + 0.0008**0.5))
     assert said.sentence == (
-        "Improved: success rose from 0.060 [0.040, 0.080] to 0.900 [0.880, 0.920] (+0.840; 95 % intervals) over 500 "
-        f"test matches of frozen_lake, beside random 0.030, heuristic 0.660 and optimal 1.000; {ONE_SEED}"
+        "Improved: success rose from 0.060 [0.040, 0.080] to 0.900 [0.880, 0.920] (+0.840 [0.812, 0.868]; 95 % "
+        "intervals) over 500 test matches of frozen_lake, beside random 0.030, heuristic 0.660 and optimal 1.000; "
+        f"{ONE_SEED}"
     )
 
 
-def test_overlapping_intervals_show_no_improvement_however_large_the_mean(make_evaluation):
-    # 0.54 − 0.02 < 0.51 + 0.02
-    said = verdict(make_evaluation(trained=0.54, untrained=0.51))
+def test_a_difference_that_may_be_0_shows_no_improvement_however_large_the_mean(make_evaluation):
+    #   0.028 < √(0.02² + 0.02²)
+    said = verdict(make_evaluation(trained=0.538, untrained=0.51))
     assert said.improved is False
     assert said.sentence == (
-        "No improvement shown: success was 0.510 [0.490, 0.530] before and 0.540 [0.520, 0.560] after (+0.030; "
-        f"95 % intervals, which overlap) over 500 test matches of frozen_lake; {ONE_SEED}"
+        "No improvement shown: success was 0.510 [0.490, 0.530] before and 0.538 [0.518, 0.558] after (+0.028 "
+        f"[0.000, 0.056]; 95 % intervals) over 500 test matches of frozen_lake; {ONE_SEED}"
     )
+    # The intervals of the two still overlap here.
+    assert verdict(make_evaluation(trained=0.539, untrained=0.51)).improved is True
 
 
-def test_intervals_that_touch_show_no_improvement(make_evaluation):
+def test_a_difference_that_touches_0_shows_no_improvement(make_evaluation):
     # Fails when "above" is read as "not below".
     evaluation = make_evaluation(trained=0.5, untrained=0.5)
-    evaluation["policies"]["trained"]["success"] = {"mean": 0.6, "low": 0.52, "high": 0.7}
-    evaluation["policies"]["untrained"]["success"] = {"mean": 0.5, "low": 0.4, "high": 0.52}
+    evaluation["policies"]["trained"]["success"] = {"mean": 0.75, "low": 0.5, "high": 0.8}
+    evaluation["policies"]["untrained"]["success"] = {"mean": 0.5, "low": 0.4, "high": 0.5}
     assert verdict(evaluation).improved is False
 
 
-def test_a_trained_interval_below_the_untrained_one_is_said_plainly(make_evaluation):
+def test_greedy_decoding_is_beside_the_others_and_every_one_has_its_margin(make_evaluation):
+    evaluation = make_evaluation(trained=0.9, trained_greedy=0.95, untrained=0.06, random=0.03, optimal=1.0, house=0.5)
+    assert "frozen_lake, with greedy decoding 0.950, beside random 0.030 and" in verdict(evaluation).sentence
+    assert margins(evaluation) == [
+        ("untrained", "+0.840 [0.812, 0.868]"),
+        ("greedy", "-0.050 [-0.078, -0.022]"),
+        ("random", "+0.870 [0.842, 0.898]"),
+        ("optimal", "-0.100 [-0.128, -0.072]"),
+    ]
+    assert margins(make_evaluation(untrained=0.1, random=0.1)) == []
+
+
+def test_a_difference_below_0_is_said_plainly(make_evaluation):
     said = verdict(make_evaluation(trained=0.1, untrained=0.5, random=0.3))
     assert said.improved is False
     assert said.heading == "Got worse"
     assert said.sentence.startswith(
-        "Got worse: success fell from 0.500 [0.480, 0.520] to 0.100 [0.080, 0.120] (-0.400; 95 % intervals) over 500 "
-        "test matches of frozen_lake, beside random 0.300;"
+        "Got worse: success fell from 0.500 [0.480, 0.520] to 0.100 [0.080, 0.120] (-0.400 [-0.428, -0.372]; 95 % "
+        "intervals) over 500 test matches of frozen_lake, beside random 0.300;"
     )
 
 
@@ -54,9 +79,9 @@ def test_an_improvement_that_does_not_pass_random_play_is_not_praised(make_evalu
 
 
 def test_without_random_play_a_guess_is_the_floor(make_evaluation):
-    # 0.30 − 0.02 < 0.27 + 0.02
-    said = verdict(make_evaluation(trained=0.3, untrained=0.1, guess=0.27, heuristic=1.0)).sentence
-    assert "beside guess 0.270 and heuristic 1.000, and is not clearly above guessing;" in said
+    #   0.02 < √(0.02² + 0.02²)
+    said = verdict(make_evaluation(trained=0.3, untrained=0.1, guess=0.28, heuristic=1.0)).sentence
+    assert "beside guess 0.280 and heuristic 1.000, and is not clearly above guessing;" in said
     assert "guessing" not in verdict(make_evaluation(trained=0.3, untrained=0.1, guess=0.2)).sentence
     # Where both were played, random play is the floor.
     both = verdict(make_evaluation(trained=0.3, untrained=0.1, random=0.1, guess=0.3)).sentence

@@ -42,6 +42,7 @@ def test_a_run_folder_holds_what_the_documentation_says(small_run):
         "checkpoints",
         "evaluation.json",
         "evaluation_5x5.json",
+        "replay.json",
         "report.html",
     }
     # The first checkpoint is the untrained model; of the others the newest two are kept.
@@ -116,6 +117,22 @@ def test_recorded_episodes_have_the_documented_keys_and_add_up(small_run):
         assert episode["return"] == pytest.approx(sum(step["reward"] for step in episode["steps"]))
         assert episode["domain_return"] == sum(step["domain_reward"] for step in episode["steps"])
         assert episode["domain_return"] == float(episode["success"])
+
+
+def test_the_replay_has_the_documented_keys(small_run):
+    replay, example = read_json(small_run / "replay.json"), documented(2)
+    assert set(replay) == set(example)
+    assert set(replay["policies"]) == {"trained", "untrained"}
+    assert all(set(method) == set(example["methods"][0]) for method in replay["methods"])
+    shown = example["policies"]["trained"]
+    for policy in replay["policies"].values():
+        assert set(policy) == set(shown)
+        assert all(set(picture) == set(shown["pictures"][0]) for picture in policy["pictures"])
+        assert all(set(choice) == set(shown["choices"][0]) for choice in policy["choices"])
+        for episode in policy["episodes"]:
+            assert set(episode) == set(shown["episodes"][0])
+            assert all(set(step) == set(shown["episodes"][0]["steps"][0]) for step in episode["steps"])
+            assert all(len(step["credit"]) == len(replay["methods"]) for step in episode["steps"])
 
 
 @pytest.mark.parametrize("name", ["evaluation.json", "evaluation_5x5.json"])

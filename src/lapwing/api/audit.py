@@ -37,6 +37,7 @@ def audit(
     episodes: int = 4096,
     overrides: Sequence[str] = (),
     vary: Sequence[str] = (),
+    allow_code: Sequence[str] = (),
     watch: Watcher | None = None,
 ) -> dict[str, Any]:
     """Measure credit methods on the same episodes against the exact advantage and the exact gradient.
@@ -44,11 +45,12 @@ def audit(
     Args:
       what: a shipped recipe or the path of one, audited at its weights after the warm start; or the folder of a run,
         audited at its last weights, where the result is kept as `audit.json`.
-      methods: names of credit methods; all if left out.
+      methods: names of credit methods, or `my_pkg.my_file:my_method`; all of Lapwing and the recipe's if left out.
       groups: group sizes; 8, 32, 128 and the recipe's if left out.
       episodes: how many are played.
       overrides: `section.key=value`, as `--set` takes them.
       vary: `section.key=value,value,…`; every combination is audited.
+      allow_code: packages outside Lapwing whose code the recipe or `methods` may name.
       watch: is called with rows of metrics of a warm start, and with `{"event": …}` rows.
 
     Returns:
@@ -60,10 +62,11 @@ def audit(
     if episodes < 4:
         raise UserError(f"An audit needs at least 4 episodes, not {episodes}.")
     # What is wrong with the names is said before anything is trained.
-    _check_methods(methods)
+    allowed = tuple(allow_code)
+    _check_methods(methods, allowed)
     is_run = (checked_path(what, "the recipe or run") / "recipe.toml").is_file()
     audits = [
-        _audit_one(str(what), is_run, methods, groups, episodes, overrides, settings, watch or _ignore)
+        _audit_one(str(what), is_run, methods, groups, episodes, overrides, settings, watch or _ignore, allowed)
         for settings in _combinations(vary)
     ]
     if not any(one["rows"] for one in audits):
@@ -83,14 +86,14 @@ def audit(
     return result
 
 
-def _check_methods(methods: Sequence[str] | None) -> None:
+def _check_methods(methods: Sequence[str] | None, allow_code: tuple[str, ...]) -> None:
     from lapwing.audit.methods import find_methods
 
     if isinstance(methods, str):
         raise UserError(f"The methods are a list of names, as in ['grpo'], not '{methods}'.")
     if methods is not None and not any(methods):
         raise UserError("An audit needs at least one credit method; leave --methods out for all.")
-    find_methods(methods, ())
+    find_methods(methods, (), allow_code=allow_code)
 
 
 def _combinations(vary: Sequence[str]) -> list[dict[str, str]]:
@@ -113,6 +116,7 @@ def _audit_one(
     overrides: Sequence[str],
     settings: Mapping[str, str],
     watch: Watcher,
+    allow_code: tuple[str, ...],
 ) -> dict[str, Any]:
     from lapwing.annotate._truth import Places, Truth
     from lapwing.audit.measure import exact_answer, measure
@@ -120,7 +124,10 @@ def _audit_one(
 
     started = time.monotonic()
     every = [*overrides, *(f"{key}={value}" for key, value in settings.items())]
-    plan, shop = plan_and_shop(what, None, every) if is_run else _after_warm_start(what, every, watch)
+    if is_run:
+        plan, shop = plan_and_shop(what, None, every, allow_code=allow_code)
+    else:
+        plan, shop = _after_warm_start(what, every, watch, allow_code)
     if is_run:
         build.check_solvable(plan, build.make_game(plan.game), max_states=_MOST_STATES)
     stage = build.make_stage(build.played_here(plan), shop)
@@ -129,9 +136,9 @@ def _audit_one(
     starts = list(situation.starts())
     truth = Truth(shop.model, Places(situation, starts, max_states=_MOST_STATES))
     exact = exact_answer(shop.model, truth, batch)
-    batch, sources = _with_columns(batch, truth, exact.advantage, shop.seed)
+    batch, sources = with_exact_columns(batch, truth, exact.advantage, shop.seed)
     own = {} if plan.credit is None else {plan.credit.name: plan.credit.settings}
-    found, left_out = find_methods(methods, _columns(batch), own)
+    found, left_out = find_methods(methods, _columns(batch), own, allow_code=allow_code)
     sizes = _group_sizes(groups, batch, plan.sampler.settings.get("group_size"))
     rows, refused = measure(exact, batch, found, sizes, seed=shop.seed)
     return {
@@ -146,12 +153,14 @@ def _audit_one(
     }
 
 
-def _after_warm_start(recipe: str, overrides: Sequence[str], watch: Watcher) -> tuple[build.StagePlan, build.Workshop]:
+def _after_warm_start(
+    recipe: str, overrides: Sequence[str], watch: Watcher, allow_code: tuple[str, ...]
+) -> tuple[build.StagePlan, build.Workshop]:
     """The main stage of a recipe and the model that it would begin with."""
     from lapwing.api.training import _session
 
     read = build.read_recipe(recipe, overrides=overrides)
-    plans = build.plan(read)
+    plans = build.plan(read, allow_code=allow_code)
     build.check_solvable(plans[-1], build.make_game(plans[-1].game), max_states=_MOST_STATES)
     shop = build.make_workshop(plans[-1], read.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -200,7 +209,7 @@ def _play(plan: build.StagePlan, stage: Any, matches: Sequence[Match]) -> tuple[
     return batch.with_columns(group=start), situation
 
 
-def _with_columns(
+def with_exact_columns(
     batch: EpisodeBatch, truth: Any, advantage: np.ndarray, seed: int
 ) -> tuple[EpisodeBatch, dict[str, str]]:
     """The batch with every column that the exact solution can fill, and where each came from."""

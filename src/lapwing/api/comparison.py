@@ -4,6 +4,7 @@ import datetime
 import itertools
 import os
 import shlex
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from lapwing import build
 from lapwing.api.paired_runs import Job, is_finished, refuse_foreign, train_all
 from lapwing.core.errors import LapwingError, UserError, nearest
 from lapwing.core.paths import checked_path
-from lapwing.core.storage import read_json, write_json
+from lapwing.core.storage import read_json, read_json_lines, write_json
+from lapwing.stats.interval import Interval
 from lapwing.training.run_folder import RunFolder
 
 Watcher = Callable[[dict[str, Any]], None]
-SCHEMA_VERSION = 1
+# Of the players without a model, in the order of a page.
+_PLAYERS = ("random", "guess", "heuristic", "optimal")
 
 
 @dataclass(frozen=True)
@@ -228,7 +231,7 @@ def _sets(overrides: Sequence[str], allow_code: Sequence[str]) -> list[str]:
 
 
 def _conclude(path: Path, names: Sequence[str], seeds: int, measure: str, command: str) -> Comparison:
-    from lapwing.evaluation.comparison import compare_runs
+    from lapwing.evaluation.comparison import SCHEMA_VERSION, compare_runs
     from lapwing.report.comparison import write_comparison
 
     runs = {name: [RunFolder.open(path / name / str(seed)) for seed in range(seeds)] for name in names}
@@ -247,11 +250,35 @@ def _conclude(path: Path, names: Sequence[str], seeds: int, measure: str, comman
         "test_matches": evaluations[0]["episodes"],
         "seeds": list(range(seeds)),
         "command": command,
+        "references": _references(evaluations, measure),
+        "differences": _differences({name: found[0] for name, found in runs.items()}),
         **compared,
     }
     write_json(path / "comparison.json", result)
     write_comparison(path)
     return Comparison(path, result)
+
+
+def _references(evaluations: Sequence[Mapping[str, Any]], measure: str) -> dict[str, float]:
+    """The measure of those that were not trained, on the test matches: mean over the runs."""
+    found: dict[str, list[float]] = {name: [] for name in ("untrained", *_PLAYERS)}
+    for name, evaluation in itertools.product(found, evaluations):
+        if measured := evaluation["policies"].get(name, {}).get(measure):
+            found[name].append(measured["mean"])
+    return {name: sum(means) / len(means) for name, means in found.items() if means}
+
+
+def _differences(runs: Mapping[str, RunFolder]) -> dict[str, dict[str, str | None]]:
+    """Setting → recipe → its value as text, None where it has none; only settings that are not the same in all."""
+    from lapwing.training.resumption import flat
+
+    read = {name: tomllib.loads(run.recipe.read_text("utf-8")) for name, run in runs.items()}
+    settings = {name: dict(flat({"stage": recipe.get("stage", [])})) for name, recipe in read.items()}
+    keys = dict.fromkeys(key for found in settings.values() for key in found)
+    table = {
+        key: {name: _short(found[key]) if key in found else None for name, found in settings.items()} for key in keys
+    }
+    return {key: row for key, row in table.items() if len(set(row.values())) > 1}
 
 
 def _played(run: RunFolder) -> list[Any]:
@@ -262,6 +289,7 @@ def _played(run: RunFolder) -> list[Any]:
 
 def _result(run: RunFolder, measure: str) -> Any:
     from lapwing.evaluation.comparison import RunResult
+    from lapwing.stats.difference import difference
 
     manifest, policies = run.read_manifest(), read_json(run.evaluation)["policies"]
     if policies["trained"].get(measure) is None:
@@ -269,6 +297,10 @@ def _result(run: RunFolder, measure: str) -> Any:
     rows = [row for row in run.read_metrics() if row["stage"] == "main"]
     metric = f"evaluation/{measure}"
     commit = (manifest.get("commit") or "no commit")[:12]
+    before, after = (
+        Interval(*(policies[name][measure][key] for key in ("mean", "low", "high")))
+        for name in ("untrained", "trained")
+    )
     return RunResult(
         seed=manifest["seed"],
         value=policies["trained"][measure]["mean"],
@@ -277,8 +309,17 @@ def _result(run: RunFolder, measure: str) -> Any:
         trained_episodes=float(sum(row.get("selection/episodes", 0.0) for row in rows)),
         learning_seconds=manifest["seconds"]["main"],
         initial_weights=_initial_weights(run.path),
-        curve=tuple((row["iteration"] + 1, row["rollout/episodes"], row[metric]) for row in rows if metric in row),
+        curve=tuple(
+            (row["iteration"] + 1, row["rollout/episodes"], row["time/learning"], row[metric])
+            for row in rows
+            if metric in row
+        ),
         code=f"Lapwing {manifest['lapwing']} at {commit}, torch {manifest['versions']['torch']}",
+        tokens=rows[-1]["rollout/tokens"] if rows else 0.0,
+        credit_seconds=float(sum(row["time/credit"] for row in rows)),
+        untrained=before.mean,
+        improved=difference(after, before).low > 0,
+        faults=len(read_json_lines(run.faults)),
     )
 
 

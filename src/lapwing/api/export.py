@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def export(
     adapter: bool = False,
     push: str | None = None,
     public: bool = False,
+    allow_code: Sequence[str] = (),
     trust_remote_code: bool = False,
 ) -> Path:
     """Write the newest weights of a run as a folder that other tools load, with a model card and the recipe.
@@ -30,6 +32,7 @@ def export(
       adapter: of a run with LoRA the PEFT adapter alone; otherwise the adapter is merged into its base.
       push: "owner/name" of a model on the Hugging Face hub to upload the folder to; nothing is sent unless it is set.
       public: a repository that `push` makes is visible to everybody; by default it is private.
+      allow_code: packages outside Lapwing whose code the run's recipe may name.
       trust_remote_code: run code that comes with the base model.
 
     Returns:
@@ -53,7 +56,7 @@ def export(
         raise UserError(f"{run} was trained without LoRA, so that it has no adapter; leave --adapter out.")
     card = model_card(opened.path, name=push or target.name, adapter=adapter)
     if is_adapter and not adapter:
-        plan = build.plan(build.read_recipe(str(opened.recipe)))[-1]
+        plan = build.plan(build.read_recipe(str(opened.recipe)), allow_code=tuple(allow_code))[-1]
         shop = build.make_workshop(plan, 0, weights=weights, trust_remote_code=trust_remote_code)
         with quiet():
             lora.save_merged(shop.model, shop.tokenizer, target)

@@ -10,11 +10,14 @@ from typing import Any
 from lapwing import build
 from lapwing.api.loading import last_model
 from lapwing.api.playing import measure
+from lapwing.core.errors import LapwingError
 from lapwing.core.protocols import Policy
 from lapwing.core.storage import read_json
 from lapwing.training.run_folder import RunFolder
 
 Watcher = Callable[[dict[str, Any]], None]
+
+_REPLAY = "lapwing report RUN --replay"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ def finish(
         watch({"event": "evaluation", "episodes": plans[-1].evaluation.settings["episodes"]})
         together = functools.partial(_check_together, shop.team, interruption)
         try:
-            _evaluate_run(folder, plans[-1], shop, interruption.check if shop.team is None else together)
+            check = interruption.check if shop.team is None else together
+            before = _evaluate_run(folder, plans[-1], shop, check)
+            _replay(folder, plans[-1], shop, before, check, watch)
         except Interrupted as stopped:
             saved = "All iterations are saved; only the last evaluation is made again."
             raise Interrupted(stopped.signal_number, run=folder.path, saved=saved) from None
@@ -85,8 +90,14 @@ def finish(
     return read_run(folder)
 
 
-def _evaluate_run(folder: RunFolder, plan: build.StagePlan, shop: build.Workshop, check: Callable[[], None]) -> None:
-    """Measure the last weights, the first ones and the baselines on the test matches, and the last on each transfer."""
+def _evaluate_run(
+    folder: RunFolder, plan: build.StagePlan, shop: build.Workshop, check: Callable[[], None]
+) -> build.Workshop:
+    """Measure the last weights, the first ones and the baselines on the test matches, and the last on each transfer.
+
+    Returns:
+      The model with the first weights.
+    """
     settings = plan.evaluation.settings
     trusted = shop.origin is not None and shop.origin.trust_remote_code
     first = folder.path / "checkpoints" / "0" / "model"
@@ -109,6 +120,31 @@ def _evaluate_run(folder: RunFolder, plan: build.StagePlan, shop: build.Workshop
         result = measure(other, policies(other), episodes=settings["episodes"], max_steps=steps, **further)
         folder.write_evaluation(result, _label(entry))
         check()
+    return before
+
+
+def _replay(
+    folder: RunFolder,
+    plan: build.StagePlan,
+    shop: build.Workshop,
+    before: build.Workshop,
+    check: Callable[[], None],
+    watch: Watcher,
+) -> None:
+    """Record the replay; a run whose games or methods refuse is finished without one, and says so."""
+    from lapwing.api.replay import make_replay
+
+    if shop.team is not None:
+        watch({"event": "warning", "text": f"no replay: several ranks trained; {_REPLAY} makes it in one process"})
+        return
+    checkpoints = {
+        "trained": (shop, last_model(folder.path).parent),
+        "untrained": (before, folder.path / "checkpoints" / "0"),
+    }
+    try:
+        folder.write_replay(make_replay(plan, checkpoints, safe_point=check))
+    except LapwingError as error:
+        watch({"event": "warning", "text": f"no replay: {error}"})
 
 
 def _check_together(team: Any, interruption: Any) -> None:

@@ -9,7 +9,12 @@ from lapwing.core.paths import checked_path
 
 
 def plan_and_shop(
-    run_or_model: str, game: str | None, overrides: Sequence[str], *, trust_remote_code: bool = False
+    run_or_model: str,
+    game: str | None,
+    overrides: Sequence[str],
+    *,
+    allow_code: Sequence[str] = (),
+    trust_remote_code: bool = False,
 ) -> tuple[build.StagePlan, build.Workshop]:
     """The plan and the model of a run, or of a model that is to play a game.
 
@@ -17,6 +22,7 @@ def plan_and_shop(
       run_or_model: the folder of a run, a Hugging Face folder, or a hub id.
       game: another game for a run; needed for a model.
       overrides: `section.key=value`.
+      allow_code: packages outside Lapwing whose code the run's recipe, or `game`, may name.
       trust_remote_code: run code that comes with a pretrained model.
 
     Raises:
@@ -40,7 +46,7 @@ def plan_and_shop(
     before = dict(stage.get("generation", {}))
     recipe = build.with_overrides(recipe, overrides)
     build.forget_other_settings(stage.get("generation", {}), before)
-    plan = build.plan(recipe)[-1]
+    plan = build.plan(recipe, allow_code=tuple(allow_code))[-1]
     return plan, build.make_workshop(plan, recipe.seed, weights=weights, trust_remote_code=trust_remote_code)
 
 

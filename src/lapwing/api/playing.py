@@ -13,7 +13,12 @@ from lapwing.core.types import Ask, Decision, Episode, Match, View
 
 
 def load(
-    run_or_model: str | Path, *, game: str | None = None, greedy: bool = False, trust_remote_code: bool = False
+    run_or_model: str | Path,
+    *,
+    game: str | None = None,
+    greedy: bool = False,
+    allow_code: Sequence[str] = (),
+    trust_remote_code: bool = False,
 ) -> "LoadedPolicy":
     """Load a trained policy.
 
@@ -21,12 +26,13 @@ def load(
       run_or_model: the folder of a run, a Hugging Face folder, or a hub id.
       game: which game a model that comes from no run is to play.
       greedy: take the most probable token.
+      allow_code: packages outside Lapwing whose code the run's recipe may name.
       trust_remote_code: run code that comes with a pretrained model.
 
     Raises:
       UserError: there is no such run or model.
     """
-    plan, shop = plan_and_shop(str(run_or_model), game, (), trust_remote_code=trust_remote_code)
+    plan, shop = plan_and_shop(str(run_or_model), game, (), allow_code=allow_code, trust_remote_code=trust_remote_code)
     agent = build.make_agent(plan, shop)
     return LoadedPolicy(build.greedy(agent) if greedy else agent, build.make_game(plan.game))
 
@@ -92,6 +98,7 @@ def evaluate(
     episodes: int = 500,
     seed: int | None = None,
     baselines: bool = False,
+    allow_code: Sequence[str] = (),
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
     """Measure a run or a model on test matches.
@@ -103,6 +110,7 @@ def evaluate(
       episodes: number of matches.
       seed: of the matches; the run's evaluation seed if left out.
       baselines: measure random, heuristic and optimal play too.
+      allow_code: packages outside Lapwing whose code the run's recipe may name.
       trust_remote_code: run code that comes with a pretrained model.
 
     Returns:
@@ -115,7 +123,9 @@ def evaluate(
         raise UserError(f"An evaluation needs at least 1 episode, not {episodes}.")
     if seed is not None:
         build.checked_seed(seed)
-    plan, shop = plan_and_shop(str(run_or_model), game, overrides, trust_remote_code=trust_remote_code)
+    plan, shop = plan_and_shop(
+        str(run_or_model), game, overrides, allow_code=allow_code, trust_remote_code=trust_remote_code
+    )
     agent = build.make_agent(plan, shop)
     policies: dict[str, Policy] = {"trained": agent, "trained_greedy": build.greedy(agent)}
     untrained = Path(run_or_model) / "checkpoints" / "0" / "model"

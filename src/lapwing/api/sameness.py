@@ -53,6 +53,8 @@ def new_manifest(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "threads": torch.get_num_threads(),
+        "device": str(next(shop.model.parameters()).device),
+        "processor": processor(),
         "start_from": None if start_from is None else str(start_from),
         "resumed_at": [],
         "resumes": [],
@@ -61,6 +63,16 @@ def new_manifest(
         "seconds": {},
         "warm_start_cached": False,
     }
+
+
+def processor() -> str:
+    """What kind of processor this is, on which the order of sums in torch's kernels depends."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return named or platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:
@@ -82,8 +94,9 @@ def other_versions(manifest: Mapping[str, Any]) -> list[str]:
     """What is not as it was when a run began, so that it may not go on to the last bit."""
     import torch
 
-    before = {"lapwing": manifest.get("lapwing"), **manifest.get("versions", {}), "threads": manifest.get("threads")}
-    now = {"lapwing": __version__, **versions(), "threads": torch.get_num_threads()}
+    before = {"lapwing": manifest.get("lapwing"), **manifest.get("versions", {})}
+    before |= {name: manifest.get(name) for name in ("threads", "processor")}
+    now = {"lapwing": __version__, **versions(), "threads": torch.get_num_threads(), "processor": processor()}
     return [
         f"the run began with {name} {before[name]} and goes on with {now[name]}; "
         "it will not be equal to an uninterrupted one to the last bit"

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def serve(
     token_env: str | None = None,
     has_token: bool = True,
     greedy: bool = False,
+    allow_code: Sequence[str] = (),
     announce: Callable[[str], Any] = sys.stderr.write,
 ) -> int:
     """Answer requests until a signal ends it.
@@ -50,6 +51,7 @@ def serve(
       token_env: the environment variable with the token that requests must bear; a random one is announced if left out.
       has_token: whether one is wanted at all.
       greedy: answer every request with the most probable tokens.
+      allow_code: packages outside Lapwing whose code the run's recipe may name.
       announce: is told the address and the token, once.
 
     Returns:
@@ -62,7 +64,7 @@ def serve(
     token = _token(token_env) if has_token else None
     listening = _listen(host, port)
     with listening:
-        app, engine = make_app(run_or_model, token=token, greedy=greedy)
+        app, engine = make_app(run_or_model, token=token, greedy=greedy, allow_code=allow_code)
         announce(_announcement(app.name, listening, token if token_env is None else None))
         # A request that is being generated when the signal comes is still answered.
         config = uvicorn.Config(app.starlette(), log_level="warning", lifespan="off", timeout_graceful_shutdown=10)
@@ -72,18 +74,21 @@ def serve(
             engine.close()
 
 
-def make_app(run_or_model: str | Path, *, token: str | None = None, greedy: bool = False) -> tuple[Any, Engine]:
+def make_app(
+    run_or_model: str | Path, *, token: str | None = None, greedy: bool = False, allow_code: Sequence[str] = ()
+) -> tuple[Any, Engine]:
     """The application of a run or model, and its engine, which is to be closed in the end.
 
     Args:
-      run_or_model, greedy: as for `serve`.
+      run_or_model, greedy, allow_code: as for `serve`.
       token: what requests must bear; None for none.
     """
     from lapwing.api._serving_app import App
 
     path = checked_path(run_or_model, "the run or model")
     is_run = (path / "recipe.toml").is_file()
-    plan, shop = plan_and_shop(str(run_or_model), None if is_run else _GAME, ["generation.name=transformers"])
+    overrides = ["generation.name=transformers"]
+    plan, shop = plan_and_shop(str(run_or_model), None if is_run else _GAME, overrides, allow_code=allow_code)
     settings = plan.generation.settings
     reader = _ModelReader(plan, shop)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from lapwing import build
 from lapwing.api.loading import last_model
 from lapwing.core.paths import checked_path
+from lapwing.report.mirrors import check_mirrors
 from lapwing.training.run_folder import RunFolder
 
 
@@ -32,15 +33,17 @@ def start(
     overrides: Sequence[str],
     start_from: str | Path | None,
     allow_code: Sequence[str],
+    mirrors: Sequence[str] = (),
 ) -> Start:
     """Check everything that can be checked before a model is built; nothing is written.
 
     Args:
-      recipe, run, seed, overrides, start_from, allow_code: as for `lapwing.train`.
+      recipe, run, seed, overrides, start_from, allow_code, mirrors: as for `lapwing.train`.
 
     Raises:
       UserError: something is wrong.
     """
+    check_mirrors(mirrors)
     if run is not None:
         checked_path(run, "--run")
     earlier = None if start_from is None else checked_path(start_from, "--from")

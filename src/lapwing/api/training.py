@@ -14,6 +14,7 @@ from typing import Any
 from lapwing import build
 from lapwing.api.finishing import Run, Watcher, finish, on_first, read_run
 from lapwing.api.loading import first_model, last_model
+from lapwing.api.mirroring import mirrored, mirrors_entry
 from lapwing.api.playing import measure
 from lapwing.api.sameness import changed, check_room, described, new_manifest, other_versions
 from lapwing.api.starting import start
@@ -35,6 +36,7 @@ def train(
     start_from: str | Path | None = None,
     allow_code: Sequence[str] = (),
     trust_remote_code: bool = False,
+    mirrors: Sequence[str] = (),
     watch: Watcher | None = None,
     **settings: Any,
 ) -> Run:
@@ -48,6 +50,7 @@ def train(
       start_from: an earlier run whose last weights the main stage begins with; earlier stages are left out.
       allow_code: packages outside Lapwing whose code the recipe may name.
       trust_remote_code: run code that comes with a pretrained model.
+      mirrors: where to copy the metrics to, besides the run's folder: "tensorboard", "wandb", "trackio".
       watch: is called with each row of metrics, and with `{"event": …}` rows in between.
       settings: further overrides, with `__` for the dots: `sampler__groups=4`.
 
@@ -65,6 +68,7 @@ def train(
         overrides=[*overrides, *spread],
         start_from=start_from,
         allow_code=allow_code,
+        mirrors=mirrors,
     )
     team = build.make_team(plans[-1], f"train {recipe}")
     path = on_first(team, lambda: Path(run) if run is not None else _default_folder(read.name), "the run folder")
@@ -77,7 +81,7 @@ def train(
     begun: list[RunFolder] = []
     try:
         with _locked(team, path), _named(path):
-            return _begin(path, read, plans, origin, team, watch, start_from, begun)
+            return _begin(path, read, plans, origin, team, watch, start_from, begun, mirrors)
     except UserError:
         # What is missing may show only now; the same command must run once it is there.
         for folder in begun:
@@ -97,19 +101,20 @@ def _begin(
     watch: Watcher | None,
     start_from: str | Path | None,
     begun: list[RunFolder],
+    mirrors: Sequence[str],
 ) -> Run:
     """Train in a new folder, which `begun` holds from the moment on when there is something in it."""
     started = time.monotonic()
     shop = _workshop(plans[-1], recipe.seed, origin, team)
     on_first(team, lambda: check_room(path, shop.model), "whether there is room for the checkpoints")
-    manifest = new_manifest(recipe, origin.recipe, shop, start_from, _size(team))
+    manifest = new_manifest(recipe, origin.recipe, shop, start_from, _size(team)) | mirrors_entry(mirrors)
     on_first(team, lambda: RunFolder.create(path, dict(origin.recipe), manifest) and None, "the run folder")
     folder, watch = _open(team, path), _watcher(team, watch)
     begun.append(folder)
     watch({"event": "run", "path": str(path)})
-    with _explained(path):
+    with mirrored(folder, manifest, watch) as (watch, conclude), _explained(path):
         _session(folder, plans, shop, watch).run()
-        return finish(folder, plans, shop, watch, started)
+        return conclude(finish(folder, plans, shop, watch, started))
 
 
 def resume(
@@ -184,12 +189,13 @@ def _go_on(
         weights = first_model(folder.path) or last_model(Path(start_from))
         origin = dataclasses.replace(origin, weights=weights)
     shop = _workshop(plans[-1], recipe.seed, origin, team)
-    session = _session(folder, plans, shop, watch)
-    cut = cut_logs(folder, names, position)
-    _note_resume(folder, manifest, names, position, cut, changes, _size(team), watch)
-    with _explained(path):
-        session.run(position)
-        return finish(folder, plans, shop, watch, started)
+    with mirrored(folder, manifest, watch) as (watch, conclude):
+        session = _session(folder, plans, shop, watch)
+        cut = cut_logs(folder, names, position)
+        _note_resume(folder, manifest, names, position, cut, changes, _size(team), watch)
+        with _explained(path):
+            session.run(position)
+            return conclude(finish(folder, plans, shop, watch, started))
 
 
 def _note_resume(
@@ -294,6 +300,9 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
         agent.generator.forget()
         found = {"success": "success", "score": "score", "return": "return", "valid": "valid"}
         measured = {name: result[key]["mean"] for name, key in found.items() if result[key] is not None}
+        for name, key in found.items():
+            if result[key] is not None:
+                measured |= {f"{name}_{bound}": result[key][bound] for bound in ("low", "high")}
         measured |= {f"{PART_PREFIX}{name}": part["mean"] for name, part in result["parts"].items()}
         return {f"evaluation/{name}": mean for name, mean in measured.items()}
 

@@ -1,12 +1,14 @@
 """Warm starts are kept outside the run, under a name that says all that they depend on."""
 
+import dataclasses
 import hashlib
-import os
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lapwing import build
+from lapwing.core.paths import cache_folder
 from lapwing.core.storage import content_hash
 
 
@@ -17,11 +19,10 @@ def warm_start_cache(plans: Sequence[build.StagePlan], shop: build.Workshop) -> 
 
     if len(plans) == 1:
         return None
-    root = os.environ.get("LAPWING_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lapwing"
     described = [plan.to_dict() for plan in plans[:-1]]
     versions = [torch.__version__, transformers.__version__, torch.get_num_threads(), platform.machine(), _code_hash()]
-    depends = [described, _files(plans), _digest(shop), shop.seed, versions]
-    return Path(root) / "warm_starts" / content_hash(depends)
+    depends = [described, _files(plans), _outside(plans), _digest(shop), shop.seed, versions]
+    return cache_folder() / "warm_starts" / content_hash(depends)
 
 
 def _files(plans: Sequence[build.StagePlan]) -> list[str]:
@@ -36,6 +37,24 @@ def _files(plans: Sequence[build.StagePlan]) -> list[str]:
             inside = sorted(path.rglob("*"))
             found += [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in inside if file.is_file()]
     return found
+
+
+def _outside(plans: Sequence[build.StagePlan]) -> list[str]:
+    """The content of the code outside Lapwing that the plans name: every module of its packages that is loaded."""
+    named = {part.name.partition(".")[0].partition(":")[0] for part in _parts(plans) if ":" in part.name}
+    modules = [module for name, module in sorted(sys.modules.items()) if name.partition(".")[0] in named]
+    files = dict.fromkeys(path for module in modules if (path := getattr(module, "__file__", None)))
+    return [hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() for file in files]
+
+
+def _parts(plans: Sequence[build.StagePlan]) -> Iterator[build.Part]:
+    """Everything that the stages name."""
+    for plan in plans:
+        for field in dataclasses.fields(plan):
+            value = getattr(plan, field.name)
+            yield from (
+                part for part in (value if isinstance(value, list) else [value]) if isinstance(part, build.Part)
+            )
 
 
 def _digest(shop: build.Workshop) -> str:

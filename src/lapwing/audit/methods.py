@@ -46,26 +46,31 @@ class Method(NamedTuple):
 
 
 def find_methods(
-    names: Sequence[str] | None, columns: Sequence[str], settings: Mapping[str, Mapping[str, Any]] | None = None
+    names: Sequence[str] | None,
+    columns: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    allow_code: tuple[str, ...] = (),
 ) -> tuple[list[Method], dict[str, str]]:
     """The methods that can be audited, and for every other one the reason why not.
 
     Args:
-      names: of the methods; None for all.
+      names: of the methods, or `my_pkg.my_file:my_method`; None for all, and those outside Lapwing that have settings.
       columns: registered columns that the batch has.
       settings: of some methods, by name; the others keep their defaults.
+      allow_code: packages outside Lapwing whose methods may be named.
 
     Raises:
-      UserError: there is no such method.
+      UserError: there is no such method, or its package was not allowed.
     """
     known = registry.names("credit")
     found, left_out = [], {}
-    for name in known if names is None else names:
-        if name not in known:
+    for name in [*known, *(name for name in settings or {} if name not in known)] if names is None else names:
+        if name not in known and ":" not in name:
             is_modulation = name in registry.names("modulation")
             hint = "it is a modulation, and an audit takes none." if is_modulation else nearest(name, known)
             raise UserError(f"There is no credit method '{name}'; {hint}")
-        credit = registry.resolve("credit", name)
+        credit = registry.resolve("credit", name, allow_code=allow_code)
         module = sys.modules[inspect.unwrap(credit).__module__]
         missing = [column for column in getattr(module, "NEEDS", ()) if column not in columns]
         if missing:

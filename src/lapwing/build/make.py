@@ -63,11 +63,12 @@ def make_workshop(
     parser = stage.parser.make(**stage.parser.settings)
     state = game.initial(rng.generator("words"))
     legal = game.legal(state, 0)
-    words = renderer.words(game.view(state, 0)) | parser.words(legal or ())
+    # What later views and replies may hold is the game's to say.
+    said = set(getattr(game, "words", set)())
+    words = renderer.words(game.view(state, 0)) | parser.words(legal or ()) | said
     if legal is None:
-        # What a reply may hold is the game's to say; a text from outside is shown without tags.
-        said = set(getattr(game, "words", set)())
-        words |= said | {without_tags(word) for word in said}
+        # A text from outside is shown without tags.
+        words |= {without_tags(word) for word in said}
     tokenizer = tiny.tiny_tokenizer(words)
     return Workshop(tiny.tiny_model(len(tokenizer), seed=seed, **stage.model.settings), tokenizer, seed)
 

@@ -238,29 +238,31 @@ def _plan_model(checker: Checker, where: str, stage: Mapping[str, Any]) -> Part 
     return Part(name, make, settings)
 
 
-def game_plan(game: str, overrides: Sequence[str] = ()) -> "StagePlan":
-    """A plan for playing a game without any model: its game section and opponents are what matters.
+def game_plan(game: str, overrides: Sequence[str] = (), *, allow_code: tuple[str, ...] = ()) -> "StagePlan":
+    """A plan for playing a game without any model: its game section, opponents and parser are what matters.
 
     Args:
       game: its name.
-      overrides: `key=value` settings of the game.
+      overrides: `key=value` settings of the game, `opponents.…` and `policy.…`.
+      allow_code: packages outside Lapwing whose game may be played.
 
     Raises:
       UserError: there is no such game or setting.
     """
     stage: dict[str, Any] = {"name": "main", "game": {"name": game}, "loss": {"name": "negative_log_likelihood"}}
     recipe = Recipe(game, 0, (stage,))
-    with_overrides(recipe, [text if text.startswith(("game.", "opponents.")) else f"game.{text}" for text in overrides])
-    checker = Checker(())
+    own = ("game.", "opponents.", "policy.")
+    with_overrides(recipe, [text if text.startswith(own) else f"game.{text}" for text in overrides])
+    checker = Checker(allow_code)
     part = checker.part("game", "game", stage["game"])
     if part is not None and not checker.errors:
         found = construct(checker, "game", part.make, part.settings)
         if found is not None:
             stage.setdefault("opponents", {str(seat): {"name": "scripted"} for seat in range(1, found.num_players)})
-            stage.update(_dialogue_sections(found))
+            stage.update({name: section | stage.get(name, {}) for name, section in _dialogue_sections(found).items()})
     if checker.errors:
         raise UserError(" ".join(checker.errors))
-    return plan(recipe)[-1]
+    return plan(recipe, allow_code=allow_code)[-1]
 
 
 def _dialogue_sections(game: Game) -> dict[str, Any]:

@@ -47,6 +47,9 @@ FOLDER_OF = {
 }
 
 
+# Sections that choose among a few classes and may name one outside Lapwing: how a policy words what it sees and says.
+_TEXT = (".policy.renderer", ".policy.context", ".policy.parser")
+
 _INJECTED = {
     "game",
     "seed",
@@ -229,8 +232,13 @@ class Checker:
         if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
             self.errors.append(f"{where} needs a name, as in {{ name = '…' }}; found {shown(table)}.")
             return None
+        return self._found(where, FOLDER_OF[section], table, extra)
+
+    def _found(
+        self, where: str, folder: str, table: Mapping[str, Any], extra: Mapping[str, Any] | None = None
+    ) -> Part | None:
         try:
-            make = registry.resolve(FOLDER_OF[section], table["name"], allow_code=self.allow_code)
+            make = registry.resolve(folder, table["name"], allow_code=self.allow_code)
         except UserError as error:
             self.errors.append(f"{where}: {error}")
             return None
@@ -238,12 +246,14 @@ class Checker:
         return Part(table["name"], make, self.settings(where, make, rest))
 
     def chosen(self, where: str, table: Any, options: Mapping[str, Callable[..., Any]], default: str) -> Part | None:
-        """A section that names one of a few classes."""
+        """A section that names one of a few classes; of a policy's text also a class outside Lapwing."""
         table = {"name": default} if table is None else table
         if not isinstance(table, Mapping):
             self.errors.append(f"{where} is a table, as in {{ name = '{default}' }}; found {shown(table)}.")
             return None
         name = table.get("name", default)
+        if isinstance(name, str) and ":" in name and where.endswith(_TEXT):
+            return self._found(where, "policies", {**table, "name": name})
         if not isinstance(name, str) or name not in options:
             self.errors.append(f"{where}: there is no {shown(name)}; {nearest(str(name), options)}")
             return None

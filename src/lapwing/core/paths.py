@@ -1,5 +1,6 @@
 """Names of files and folders from outside."""
 
+import os
 from pathlib import Path
 
 from lapwing.core.errors import UserError, shown
@@ -42,3 +43,9 @@ def is_folder(path: str | Path) -> bool:
         return Path(path).is_dir()
     except (OSError, ValueError):
         return False
+
+
+def cache_folder() -> Path:
+    """Where Lapwing keeps what it need not make twice: $LAPWING_CACHE, $XDG_CACHE_HOME/lapwing or ~/.cache/lapwing."""
+    own = os.environ.get("LAPWING_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lapwing"

@@ -7,6 +7,8 @@ several things in one module, the key is the name of a public member of that mod
 import ast
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,7 +55,7 @@ def resolve(folder: str, name: str, *, allow_code: tuple[str, ...] = ()) -> Call
 
     Args:
       folder: a room with one method per file, such as "credit".
-      name: the method, or `my_pkg.my_file:my_method` for code outside Lapwing.
+      name: the method, or `my_pkg.my_file:my_method` for code outside Lapwing: installed, or in the current folder.
       allow_code: packages outside Lapwing whose code may be imported.
 
     Raises:
@@ -77,12 +79,25 @@ def _resolve_outside(name: str, allow_code: tuple[str, ...]) -> Callable[..., An
     if package not in allow_code:
         raise UserError(f"{shown(name)} is code outside Lapwing; allow it with --allow-code {package}.")
     try:
+        _look_here()
         found = getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        # A module that this one imports is not the one that was named.
+        where = f"no {package}.py in the current folder, and no package {package} is installed"
+        why = where if error.name == package else str(error)
+        raise UserError(f"{shown(name)} could not be imported: {why}.") from error
     except Exception as error:  # whatever that code does when it is imported
         raise UserError(f"{shown(name)} could not be imported: {type(error).__name__}: {error}.") from error
     if not callable(found):
         raise UserError(f"{shown(name)} is no function and no class, but {shown(found)}.")
     return found
+
+
+def _look_here() -> None:
+    """Let allowed code lie in the current folder; after all that is installed, so that nothing there is replaced."""
+    here = os.getcwd()  # noqa: PTH109  (a text, as the others are)
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
 
 
 def class_name(name: str) -> str:

@@ -13,8 +13,11 @@ from lapwing.stats.probability_of_improvement import probability_of_improvement
 from lapwing.stats.sign_flip import sign_flip, smallest_p
 from lapwing.stats.stratified_bootstrap import stratified_bootstrap
 
+SCHEMA_VERSION = 2
 LEVEL = 0.05
 CONFIDENCE = 0.95
+# Of the way from the untrained policies to the best recipe: far enough to be learnt, and reached by some.
+THRESHOLD = 0.8
 
 
 class RunResult(NamedTuple):
@@ -28,8 +31,14 @@ class RunResult(NamedTuple):
       trained_episodes: of these, how many the updates were made from, with repetitions.
       learning_seconds: playing, credit and updating in the main stage.
       initial_weights: a hash of the weights after the warm start.
-      curve: iterations done, episodes generated and the measure on the development matches, at each evaluation.
+      curve: iterations done, episodes generated, learning seconds and the measure on the development matches, at each
+        evaluation.
       code: which Lapwing and torch trained it.
+      tokens: sampled in the main stage.
+      credit_seconds: of the learning seconds, packing, filters, credit, selection and aggregation.
+      untrained: the measure of the weights that the main stage began with, on the test matches.
+      improved: whether the interval of value − untrained over the test matches lies above 0.
+      faults: lines of faults.jsonl.
     """
 
     seed: int
@@ -39,8 +48,13 @@ class RunResult(NamedTuple):
     trained_episodes: float
     learning_seconds: float
     initial_weights: str
-    curve: tuple[tuple[int, float, float], ...]
+    curve: tuple[tuple[int, float, float, float], ...]
     code: str = ""
+    tokens: float = 0.0
+    credit_seconds: float = 0.0
+    untrained: float = 0.0
+    improved: bool = True
+    faults: int = 0
 
 
 def compare_runs(results: Mapping[str, Sequence[RunResult]]) -> dict[str, Any]:
@@ -59,20 +73,31 @@ def compare_runs(results: Mapping[str, Sequence[RunResult]]) -> dict[str, Any]:
         pair["p_holm"] = float(p_holm)
         pair["separated"] = bool(p_holm <= LEVEL)
         pair["sentence"] = _sentence(pair, len(seeds), len(pairs))
+    threshold = _threshold(results)
     return {
         "confidence": CONFIDENCE,
         "level": LEVEL,
         "comparisons": len(pairs),
         "smallest_p": smallest_p(len(seeds)),
         "smallest_p_holm": min(1.0, len(pairs) * smallest_p(len(seeds))),
-        "recipes": {name: _summary(runs) for name, runs in results.items()},
+        "threshold": threshold,
+        "recipes": {name: _summary(runs, threshold) for name, runs in results.items()},
         "pairs": pairs,
         "verdict": _verdict(pairs, len(seeds), len(results)),
         "notes": _notes(results, pairs),
     }
 
 
-def _summary(runs: Sequence[RunResult]) -> dict[str, Any]:
+def _threshold(results: Mapping[str, Sequence[RunResult]]) -> dict[str, float] | None:
+    """The level whose cost is compared; None where no recipe is better than the untrained policies."""
+    untrained = float(np.mean([run.untrained for runs in results.values() for run in runs]))
+    best = float(max(np.mean([run.value for run in runs]) for runs in results.values()))
+    if best <= untrained:
+        return None
+    return {"value": untrained + THRESHOLD * (best - untrained), "untrained": untrained, "best": best}
+
+
+def _summary(runs: Sequence[RunResult], threshold: Mapping[str, float] | None) -> dict[str, Any]:
     values = np.array([run.value for run in runs])
     return {
         "mean": float(values.mean()),
@@ -82,6 +107,7 @@ def _summary(runs: Sequence[RunResult]) -> dict[str, Any]:
         "episodes": float(np.mean([run.episodes for run in runs])),
         "trained_episodes": float(np.mean([run.trained_episodes for run in runs])),
         "learning_seconds": float(np.mean([run.learning_seconds for run in runs])),
+        "cost": _cost(runs, threshold),
         "curve": _curve(runs),
         "runs": [
             {name: value for name, value in run._asdict().items() if name not in ("curve", "code")} for run in runs
@@ -89,16 +115,52 @@ def _summary(runs: Sequence[RunResult]) -> dict[str, Any]:
     }
 
 
+def _cost(runs: Sequence[RunResult], threshold: Mapping[str, float] | None) -> dict[str, Any]:
+    """Means over the seeds with intervals; medians of what it took to reach the threshold."""
+
+    def mean(values: list[float]) -> dict[str, float | None]:
+        found = bootstrap(np.array(values), confidence=CONFIDENCE)
+        return _interval(Estimate(found.mean, found.low, found.high), len(runs))
+
+    cost: dict[str, Any] = {
+        "tokens": mean([run.tokens for run in runs]),
+        "learning_seconds": mean([run.learning_seconds for run in runs]),
+        "credit_seconds": mean([run.credit_seconds for run in runs]),
+    }
+    if threshold is None:
+        return cost
+    firsts = [next((point for point in run.curve if point[3] >= threshold["value"]), None) for run in runs]
+    cost["reached"] = sum(first is not None for first in firsts)
+    for at, name in ((1, "episodes_to_threshold"), (2, "seconds_to_threshold")):
+        budgets = [run.curve[-1][at] if run.curve else 0.0 for run in runs]
+        cost[name] = _until([None if first is None else first[at] for first in firsts], max(budgets))
+    return cost
+
+
+def _until(values: Sequence[float | None], budget: float) -> dict[str, float | None]:
+    """The median of a time to an event that not every seed has seen; a bound beyond the budget is None.
+
+    A seed without the event has it at some time beyond the budget: where exactly does not change a median within it.
+    """
+    beyond = 2.0 * budget + 1.0
+    found = stratified_bootstrap(
+        np.array([beyond if value is None else value for value in values]), np.median, confidence=CONFIDENCE
+    )
+    within = {name: value if value <= budget else None for name, value in found.to_dict().items()}
+    return within if len(values) > 1 else {**within, "low": None, "high": None}
+
+
 def _curve(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
     """The development measure where every seed was evaluated: its mean over the seeds with an interval."""
-    by_iteration = [{iteration: (episodes, value) for iteration, episodes, value in run.curve} for run in runs]
+    by_iteration = [{iteration: found for iteration, *found in run.curve} for run in runs]
     common = sorted(set.intersection(*(set(points) for points in by_iteration)))
     found = []
     for iteration in common:
-        episodes, values = np.array([points[iteration] for points in by_iteration]).T
+        episodes, seconds, values = np.array([points[iteration] for points in by_iteration]).T
         mean, low, high = bootstrap(values, confidence=CONFIDENCE)
         point = _interval(Estimate(mean, low, high), len(runs))
-        found.append({"iteration": iteration, "episodes": float(episodes.mean()), **point})
+        x = {"iteration": iteration, "episodes": float(episodes.mean()), "seconds": float(seconds.mean())}
+        found.append({**x, **point})
     return found
 
 

@@ -14,6 +14,7 @@ from lapwing.games.game import for_split
 from lapwing.stats.summarise import summarise
 
 _MOST_TRANSFERS = 100
+_MOST_REPLAY_GROUPS = 64
 
 Play = Callable[[Policy, list[Match]], list[Episode]]
 
@@ -38,6 +39,7 @@ class EvaluationSettings:
     seed: int = 1_000_003
     max_steps: int | None = None
     transfer: tuple[dict[str, Any], ...] = ()
+    replay_groups: int = 4
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.development_episodes < 1:
@@ -46,6 +48,10 @@ class EvaluationSettings:
             raise UserError(f"evaluation.every is a number of iterations of at least 0, not {self.every}.")
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"evaluation.max_steps is at least 1, not {self.max_steps}.")
+        if not 0 <= self.replay_groups <= _MOST_REPLAY_GROUPS:
+            raise UserError(
+                f"evaluation.replay_groups is a number from 0 to {_MOST_REPLAY_GROUPS}, not {self.replay_groups}."
+            )
         if len(self.transfer) > _MOST_TRANSFERS:
             raise UserError(f"evaluation.transfer names at most {_MOST_TRANSFERS} games, not {len(self.transfer)}.")
         if not 0 <= self.seed < 2**63:

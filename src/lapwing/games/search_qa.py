@@ -62,8 +62,8 @@ class SearchQa(ToolGame):
       top_k: documents a search returns.
       max_turns: tool calls that get a result; one more reply is for the answer.
       rewards: "v1" or "v2".
-      turn_weight, tool_execution_weight, answer_in_result_weight, exact_query_weight, answer_presence_weight,
-        exact_match_weight, search_penalty: see above.
+      turn_weight, tool_execution_weight, answer_in_result_weight, exact_query_weight: see above.
+      answer_presence_weight, exact_match_weight, search_penalty: see above.
       search_price: what a search costs, for shaping that prices calls (the column `tool_cost`); it pays nothing itself.
       tool_policy: path of a file of rules for the calls; empty for none.
       split: "all", "train", "development" or "test".

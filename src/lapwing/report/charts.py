@@ -1,31 +1,17 @@
 """Curves and bars of a run as SVG that takes its colours from the page around it."""
 
-import html
-import io
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# Stand-ins that Matplotlib draws with; the page's style gives each its colour in the light and in the dark.
-_COLOURS = {
-    "#010101": "var(--ink)",
-    "#020202": "var(--faint)",
-    "#030303": "var(--line-1)",
-    "#040404": "var(--line-2)",
-    "#050505": "var(--line-3)",
-    "#060606": "var(--line-4)",
-    "#070707": "var(--line-5)",
-    "#080808": "var(--line-6)",
-}
-INK, FAINT, *LINES = _COLOURS
-FIRST, SECOND = LINES[:2]
+from lapwing.report.svg import ALARM, FAINT, FIRST, HEIGHT, INK, LINES, svg_of
+
 # Beside the colours, for eyes that do not tell them apart.
 MARKERS = ("o", "s", "^", "D", "v", "P")
-_WIDTH, _HEIGHT = 4.3, 2.8
 # Longer logs are drawn as means of so many equal parts.
 MOST_POINTS = 300
+_MOST_SHARES = 40
 _SMOOTHED_FROM = 40
 _LEGEND_LETTERS = 60
 
@@ -34,12 +20,12 @@ class Series(NamedTuple):
     """A line of a chart.
 
     Attributes:
-      label: in the legend.
+      label: in the legend; an empty one is not there.
       x, y: [points], finite, x ascending.
-      low, high: an interval for each point, [points]; None draws none.
+      low, high: an interval for each point, [points], finite; None draws none.
       colour: one of LINES.
       marked: draw points joined by a line, and no running mean.
-      banded: draw the interval of a marked line as a band.
+      banded: draw the interval of a marked line as a band; that of another line always is one.
       marker: of MARKERS.
     """
 
@@ -65,10 +51,13 @@ def line_chart(
     log: bool = False,
     references: Sequence[tuple[str, float]] = (),
     resumed_at: Sequence[float] = (),
+    alarm: tuple[np.ndarray, np.ndarray] | None = None,
+    alarmed_at: Sequence[float] = (),
 ) -> str:
     """Draw lines over one axis.
 
-    A line of at least 40 points is drawn faintly, with its running mean over it.
+    A line of at least 40 points is drawn faintly, with its running mean over it; its band is the running mean of its
+    intervals.
 
     Args:
       name: unique on the page; begins the identifiers inside the SVG.
@@ -79,35 +68,73 @@ def line_chart(
       log: a logarithmic y axis; all y must be positive.
       references: label and height of horizontal dashed lines.
       resumed_at: places on x of vertical dotted lines.
+      alarm: x and y, [points] each, of a dashed line in the colour of what is wrong, as far as it is in sight.
+      alarmed_at: places on x of full vertical lines in that colour.
 
     Returns:
       The SVG element.
     """
 
     def draw(axes: Any) -> None:
-        from matplotlib.ticker import FuncFormatter, MaxNLocator
-
         for one in series:
-            _draw_series(axes, one)
+            _draw_series(axes, one, 0.35 if len(series) < 4 else 0.15)
         if log:
             axes.set_yscale("log")
             _plain_log_ticks(axes)
         _set_limits(axes, limits)
         for place in resumed_at:
             axes.axvline(place, color=FAINT, linewidth=1, linestyle=(0, (1, 2)))
+        _draw_alarm(axes, alarm, alarmed_at)
         _draw_references(axes, references)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+        _plain_ticks(axes.xaxis)
         axes.grid(visible=True, color=FAINT, linewidth=0.5, alpha=0.35)
-        if len(series) > 1:
+        if len(labels) > 1:
             _legend(axes, columns)
 
-    columns = max(1, min(len(series), _LEGEND_LETTERS // (max(len(one.label) for one in series) + 4)))
-    # A legend of several rows is not taken from the axes.
-    rows = -(-len(series) // columns)
-    return _svg(name, title, draw, height=_HEIGHT + 0.17 * (rows - 1))
+    labels = [one.label for one in series if one.label]
+    columns, height = _room(labels)
+    return svg_of(name, title, draw, height=height)
+
+
+def share_chart(name: str, title: str, x: np.ndarray, parts: Mapping[str, np.ndarray], *, x_label: str) -> str:
+    """Draw how a whole is shared out along x, as areas on top of each other.
+
+    Args:
+      name, title: as for `line_chart`.
+      x: [points], ascending.
+      parts: name → amount at each x, [points], at least 0; at most as many as there are colours. A point at which all
+        are 0 is drawn as nothing.
+      x_label: with its unit.
+
+    Returns:
+      The SVG element.
+    """
+    # Few and with steps, so that what is done every so often does not look like a spike.
+    places, amounts = thin(x, np.zeros(len(x)), _MOST_SHARES)[0], [thin(x, y, _MOST_SHARES)[1] for y in parts.values()]
+    total = np.sum(amounts, axis=0)
+    shares = [np.divide(one, total, out=np.zeros_like(total), where=total > 0) for one in amounts]
+    if len(places) == 1:
+        places, shares = places[0] + np.array([-0.5, 0.5]), [np.repeat(one, 2) for one in shares]
+
+    def draw(axes: Any) -> None:
+        axes.stackplot(places, *shares, labels=list(parts), colors=LINES, alpha=0.75, linewidth=0, step="mid")
+        axes.set_xlim(places[0], places[-1])
+        axes.set_ylim(0, 1)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel("share of the time")
+        _plain_ticks(axes.xaxis)
+        _legend(axes, columns)
+
+    columns, height = _room(list(parts), most=3)
+    return svg_of(name, title, draw, height=height)
+
+
+def _room(labels: Sequence[str], most: int = 6) -> tuple[int, float]:
+    """Columns of a legend, and the height of its chart: a legend of several rows is not taken from the axes."""
+    columns = max(1, min(len(labels), most, _LEGEND_LETTERS // (max(map(len, labels)) + 4)))
+    return columns, HEIGHT + 0.17 * (-(-len(labels) // columns) - 1)
 
 
 def bar_chart(name: str, title: str, bars: Sequence[tuple[str, float]], *, x_label: str) -> str:
@@ -142,7 +169,7 @@ def bar_chart(name: str, title: str, bars: Sequence[tuple[str, float]], *, x_lab
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=True, axis="x", color=FAINT, linewidth=0.5, alpha=0.35)
 
-    return _svg(name, title, draw)
+    return svg_of(name, title, draw)
 
 
 def interval_chart(
@@ -153,6 +180,7 @@ def interval_chart(
     x_label: str,
     limits: tuple[float, float] | None = None,
     colours: Sequence[str] = (),
+    width: float = 3.7,
 ) -> str:
     """Draw a point with its interval for each row.
 
@@ -162,6 +190,7 @@ def interval_chart(
       x_label: with its unit.
       limits: the range of x that is shown at least.
       colours: one of LINES for each row; left out, the first row has a colour and the others have none.
+      width: in inches.
 
     Returns:
       The SVG element.
@@ -183,7 +212,7 @@ def interval_chart(
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=True, axis="x", color=FAINT, linewidth=0.5, alpha=0.35)
 
-    return _svg(name, title, draw, width=3.7, height=0.9 + 0.31 * len(rows))
+    return svg_of(name, title, draw, width=width, height=0.9 + 0.31 * len(rows))
 
 
 def thin(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +237,7 @@ def running_mean(y: np.ndarray) -> np.ndarray:
     return (total[end] - total[first]) / (end - first)
 
 
-def _draw_series(axes: Any, one: Series) -> None:
+def _draw_series(axes: Any, one: Series, faint: float) -> None:
     if one.marked:
         style: dict[str, Any] = {"color": one.colour, "marker": one.marker, "label": one.label, "zorder": 4}
         axes.plot(one.x, one.y, linewidth=1.4, markersize=3.6, **style)
@@ -220,11 +249,16 @@ def _draw_series(axes: Any, one: Series) -> None:
             axes.vlines(one.x, one.low, one.high, color=one.colour, linewidth=1.2, alpha=0.6, zorder=4)
         return
     x, y = thin(one.x, one.y)
-    if len(x) < _SMOOTHED_FROM:
+    is_short = len(x) < _SMOOTHED_FROM
+    if one.low is not None and one.high is not None:
+        low, high = (thin(one.x, bound)[1] for bound in (one.low, one.high))
+        low, high = (low, high) if is_short else (running_mean(low), running_mean(high))
+        axes.fill_between(x, low, high, color=one.colour, alpha=0.15, linewidth=0)
+    if is_short:
         marker = "o" if len(x) == 1 else ""
         axes.plot(x, y, color=one.colour, linewidth=1.6, marker=marker, markersize=3, label=one.label)
         return
-    axes.plot(x, y, color=one.colour, linewidth=0.8, alpha=0.35)
+    axes.plot(x, y, color=one.colour, linewidth=0.8, alpha=faint)
     axes.plot(x, running_mean(y), color=one.colour, linewidth=1.8, label=one.label)
 
 
@@ -235,6 +269,24 @@ def _set_limits(axes: Any, limits: tuple[float, float] | None) -> None:
     pad = 0.04 * (limits[1] - limits[0])
     data = axes.dataLim
     axes.set_ylim(min(data.y0, limits[0]) - pad, max(data.y1, limits[1]) + pad)
+
+
+def _draw_alarm(axes: Any, alarm: tuple[np.ndarray, np.ndarray] | None, alarmed_at: Sequence[float]) -> None:
+    # A limit that is far away must not flatten the line that it is held against.
+    sight = axes.get_xlim(), axes.get_ylim()
+    if alarm is not None:
+        axes.plot(*alarm, color=ALARM, linewidth=1, linestyle=(0, (6, 3)), zorder=1.5)
+    for place in alarmed_at:
+        axes.axvline(place, color=ALARM, linewidth=1, alpha=0.8, zorder=1.5)
+    axes.set_xlim(sight[0])
+    axes.set_ylim(sight[1])
+
+
+def _plain_ticks(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(_tick))
 
 
 def _tick(value: float, _: int | None = None) -> str:
@@ -260,12 +312,22 @@ def _draw_references(axes: Any, references: Sequence[tuple[str, float]]) -> None
     places = _apart([height for height, _ in shown], 0.085 * (high - low), low, high)
     for (height, text), place in zip(shown, places, strict=True):
         axes.axhline(height, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), alpha=0.6, zorder=1)
+        # From a line to its name, which its neighbours may have moved.
+        axes.plot(
+            [1.0, 1.03],
+            [height, place],
+            transform=axes.get_yaxis_transform(),
+            color=INK,
+            linewidth=0.6,
+            alpha=0.6,
+            clip_on=False,
+            scalex=False,
+            scaley=False,
+        )
         axes.annotate(
             text,
-            (1.0, height),
+            (1.04, place),
             xycoords=("axes fraction", "data"),
-            xytext=(1.02, place),
-            textcoords=("axes fraction", "data"),
             va="center",
             color=INK,
             fontsize=8,
@@ -296,64 +358,3 @@ def _legend(axes: Any, columns: int) -> None:
         handlelength=1.4,
         columnspacing=1.2,
     )
-
-
-def _svg(name: str, title: str, draw: Callable[[Any], None], *, width: float = _WIDTH, height: float = _HEIGHT) -> str:
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": name,
-        "font.family": "sans-serif",
-        "font.size": 9,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": FAINT,
-        "axes.labelcolor": INK,
-        "axes.formatter.useoffset": False,
-        "axes.unicode_minus": True,
-        "text.color": INK,
-        "text.parse_math": False,
-        "xtick.color": FAINT,
-        "ytick.color": FAINT,
-        "xtick.labelcolor": INK,
-        "ytick.labelcolor": INK,
-        "path.simplify": True,
-    }
-    # A person's own matplotlibrc must not change the page.
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(settings)
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        draw(axes)
-        stream = io.StringIO()
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
-    return _inline(stream.getvalue(), name, title)
-
-
-def _inline(svg: str, name: str, title: str) -> str:
-    """The svg element alone: no address, no style sheet, only identifiers of its own, the page's fonts and colours."""
-    box = re.search(r'viewBox="[^"]*"', svg)
-    assert box is not None, "Matplotlib writes a viewBox"
-    svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = svg[svg.index(">") + 1 :].replace("xlink:href=", "href=")
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", svg)
-    svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
-    svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda found: _round(found[0]), svg)
-    svg = re.sub(r"font-family: [^;]*; ", "", svg)
-    for stand_in, colour in _COLOURS.items():
-        svg = svg.replace(stand_in, colour)
-    svg = re.sub(r"\s*\n\s*", "\n", svg).strip()
-    titled = html.escape(title)
-    return f'<svg {box[0]} role="img" aria-labelledby="{name}-title">\n<title id="{name}-title">{titled}</title>\n{svg}'
-
-
-def _round(attribute: str) -> str:
-    return re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}", attribute)

@@ -8,14 +8,29 @@ import numpy as np
 
 from lapwing.core.errors import UserError
 from lapwing.core.storage import read_json, write_text
+from lapwing.evaluation.comparison import SCHEMA_VERSION, THRESHOLD
 from lapwing.report import charts
-from lapwing.report.charts import LINES, MARKERS, Series
-from lapwing.report.figures import Figure
+from lapwing.report.charts import MARKERS, Series
+from lapwing.report.series import Figure
+from lapwing.report.svg import LINES, WIDTH
 from lapwing.report.templates import template_environment
-from lapwing.report.verdict import number
+from lapwing.report.verdict import label, number
 from lapwing.training.metrics import METRICS
 
 _SHARE = "success"
+# What a curve is drawn against: key of its points → title, label of the axis, words of the caption.
+_AXES = {
+    "episodes": ("episodes", "episodes generated", "episodes generated"),
+    "iteration": ("iterations", "iteration", "iterations done"),
+    "seconds": ("learning time", "learning time (s)", "seconds of playing, credit and updating, mean over the seeds"),
+}
+
+
+class Cell(NamedTuple):
+    """A probability of improvement as text, and how far it is from ½, in [−1, 1]; 0 for a method against itself."""
+
+    text: str
+    lean: float
 
 
 class Table(NamedTuple):
@@ -37,7 +52,7 @@ def write_comparison(folder: Path) -> Path:
       The path of the page.
 
     Raises:
-      UserError: the folder has no comparison.json.
+      UserError: the folder has no comparison.json, or one of another version of Lapwing.
       LapwingError: the file is no JSON.
     """
     import markupsafe
@@ -45,16 +60,26 @@ def write_comparison(folder: Path) -> Path:
     if not (folder / "comparison.json").is_file():
         raise UserError(f"{folder} holds no finished comparison: it has no comparison.json.")
     result = read_json(folder / "comparison.json")
+    if result.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{folder / 'comparison.json'} is of another version of Lapwing; the same `lapwing compare` makes it anew "
+            "and trains no finished run again."
+        )
     environment = template_environment()
     page = environment.get_template("comparison.html.jinja").render(
         result=result,
         names=list(result["recipes"]),
         summary=summary(result),
         recipes=recipe_table(result),
+        costs=cost_table(result),
+        threshold=_threshold(result),
+        matrix=improvement_matrix(result),
         pairs=pair_table(result),
         runs=run_table(result),
+        failed=_failed(result),
+        differences=difference_table(result),
         bars=_bars(result),
-        curve=_curve(result),
+        curves=[figure for key in _AXES if (figure := _curve(result, key)) is not None],
         # The SVG is Matplotlib's own text, which escapes the labels that it is given.
         svg=lambda figure: markupsafe.Markup(figure.svg),
     )
@@ -111,14 +136,108 @@ def pair_table(result: Mapping[str, Any]) -> Table:
     return Table([*headings, *([] if is_one else ["p (Holm)"]), f"separated at {result['level']}"], rows)
 
 
+def cost_table(result: Mapping[str, Any]) -> Table:
+    """One row a recipe: time and tokens of a run, the share of credit, and what it took to reach the threshold."""
+    headings = ["recipe", "tokens [95 %]", "learning s [95 %]", "of it credit"]
+    headings += ["episodes to threshold", "s to threshold", "reached by"]
+    rows = []
+    for name, found in result["recipes"].items():
+        cost, seconds = found["cost"], found["cost"]["learning_seconds"]["value"]
+        share = f"{100 * cost['credit_seconds']['value'] / seconds:.1f} %" if seconds else "–"
+        reached = f"{cost['reached']} of {len(found['runs'])}" if "reached" in cost else "–"
+        until = [_until(cost.get(key)) for key in ("episodes_to_threshold", "seconds_to_threshold")]
+        rows.append([name, _amount(cost["tokens"]), _amount(cost["learning_seconds"], 1), share, *until, reached])
+    return Table(headings, rows)
+
+
+def improvement_matrix(result: Mapping[str, Any]) -> list[tuple[str, list[Cell]]]:
+    """For each recipe the probabilities that a run of it beats a run of each recipe, in both directions.
+
+    P(second better) = 1 − P(first better)
+    """
+    names = list(result["recipes"])
+    found = {}
+    for pair in result["pairs"]:
+        there = pair["probability_of_improvement"]
+        low, high = (None if there[key] is None else 1.0 - there[key] for key in ("high", "low"))
+        found[pair["first"], pair["second"]] = there
+        found[pair["second"], pair["first"]] = {"value": 1.0 - there["value"], "low": low, "high": high}
+    return [(row, [_cell(found.get((row, column))) for column in names]) for row in names]
+
+
+def _cell(found: Mapping[str, float | None] | None) -> Cell:
+    if found is None:
+        return Cell("–", 0.0)
+    value, low, high = found["value"], found["low"], found["high"]
+    assert value is not None, "only the bounds may be missing"
+    text = f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return Cell(text, round(2.0 * value - 1.0, 3))
+
+
+def difference_table(result: Mapping[str, Any]) -> Table:
+    """One row a setting that is not the same in all recipes."""
+    rows = [
+        [key, *("–" if row[name] is None else row[name] for name in result["recipes"])]
+        for key, row in result["differences"].items()
+    ]
+    return Table(["setting", *result["recipes"]], rows)
+
+
 def run_table(result: Mapping[str, Any]) -> Table:
-    """One row a seed with the measure of every recipe."""
+    """One row a seed with the measure of every recipe; † did not improve, ‡ had faults."""
     recipes = result["recipes"]
     rows = [
-        [str(seed), *(number(found["runs"][at]["value"]) for found in recipes.values())]
+        [str(seed), *(_marked(found["runs"][at]) for found in recipes.values())]
         for at, seed in enumerate(result["seeds"])
     ]
     return Table(["seed", *recipes], rows)
+
+
+def _marked(run: Mapping[str, Any]) -> str:
+    marks = ("" if run["improved"] else "†") + ("‡" if run["faults"] else "")
+    return f"{number(run['value'])}{' ' if marks else ''}{marks}"
+
+
+def _failed(result: Mapping[str, Any]) -> list[str]:
+    """Which seeds did not improve, or had faults, a sentence a recipe."""
+    said = []
+    for name, found in result["recipes"].items():
+        still = [str(run["seed"]) for run in found["runs"] if not run["improved"]]
+        faulty = [f"{run['seed']} ({run['faults']:,})" for run in found["runs"] if run["faults"]]
+        parts = [f"seed{'s' if len(still) > 1 else ''} {', '.join(still)} did not improve"] if still else []
+        parts += [f"faults were logged by seed{'s' if len(faulty) > 1 else ''} {', '.join(faulty)}"] if faulty else []
+        if parts:
+            said.append(f"{name}: {'; '.join(parts)}.")
+    return said
+
+
+def _threshold(result: Mapping[str, Any]) -> str:
+    """What the threshold is, in a sentence."""
+    found = result["threshold"]
+    if found is None:
+        return "No recipe is better than the untrained policies, so that there is no threshold to reach."
+    return (
+        f"The threshold is {result['measure']} {number(found['value'])} on the development matches: "
+        f"{100 * THRESHOLD:.0f} % of the way from the untrained policies ({number(found['untrained'])}) to the best "
+        f"recipe at the end ({number(found['best'])})."
+    )
+
+
+def _amount(found: Mapping[str, float | None], digits: int = 0) -> str:
+    """An amount with its interval, as "23,040 [22,000, 24,000]"; without one that has no width."""
+    value, low, high = (found[key] for key in ("value", "low", "high"))
+    if low is None or high is None or low == high:
+        return f"{value:,.{digits}f}"
+    return f"{value:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
+
+
+def _until(found: Mapping[str, float | None] | None) -> str:
+    """A median time to the threshold; what lies beyond the budget of the runs is "never"."""
+    if found is None:
+        return "–"
+    value, low, high = ("never" if found[key] is None else f"{found[key]:,.0f}" for key in ("value", "low", "high"))
+    is_single = found["low"] is None and found["high"] is None
+    return value if is_single or low == high == value else f"{value} [{low}, {high}]"
 
 
 def estimate(found: Mapping[str, float | None]) -> str:
@@ -144,39 +263,43 @@ def _bars(result: Mapping[str, Any]) -> Figure:
         "iqm",
         f"Interquartile mean of {measure} of each recipe",
         rows,
-        x_label=measure + _unit(measure),
+        x_label=f"{measure}{_unit(measure)}",
         limits=(0.0, 1.0) if measure == _SHARE else None,
         colours=[LINES[at % len(LINES)] for at in range(len(rows))],
+        width=WIDTH,
     )
     bars = "; bars: 95 % bootstrap intervals over seeds" if len(result["seeds"]) > 1 else ""
     caption = f"Interquartile mean of {measure} over the seeds{_unit(measure)}{bars}."
     return Figure("iqm", "Side by side", caption, svg)
 
 
-def _curve(result: Mapping[str, Any]) -> Figure | None:
+def _curve(result: Mapping[str, Any], key: str) -> Figure | None:
     measure = result["measure"]
-    series = [_series(at, name, found["curve"]) for at, (name, found) in enumerate(result["recipes"].items())]
+    series = [_series(at, name, found["curve"], key) for at, (name, found) in enumerate(result["recipes"].items())]
     series = [one for one in series if len(one.x)]
     if not series:
         return None
-    title = f"Development {measure} against episodes"
+    words, x_label, against = _AXES[key]
+    title = f"Development {measure} against {words}"
     svg = charts.line_chart(
-        "curves",
+        f"curves-{key}",
         title,
         series,
-        x_label="episodes generated",
-        y_label=measure + _unit(measure),
+        x_label=x_label,
+        y_label=f"{measure}{_unit(measure)}",
         limits=(0.0, 1.0) if measure == _SHARE else None,
+        references=[(label(name), height) for name, height in result["references"].items()],
     )
-    caption = f"Mean over the seeds of {measure} on the development matches{_unit(measure)}"
+    caption = f"Mean over the seeds of {measure} on the development matches{_unit(measure)}, against {against}"
     bands = "; bands: 95 % bootstrap intervals over seeds" if len(result["seeds"]) > 1 else ""
-    return Figure("curves", title, f"{caption}{bands}.", svg)
+    dashed = "; dashed: the other policies on the test matches" if result["references"] else ""
+    return Figure(f"curves-{key}", title, f"{caption}{bands}{dashed}.", svg)
 
 
-def _series(at: int, name: str, points: list[Mapping[str, Any]]) -> Series:
-    x, y = (np.array([point[key] for point in points], dtype=np.float64) for key in ("episodes", "value"))
+def _series(at: int, name: str, points: list[Mapping[str, Any]], key: str) -> Series:
+    x, y = (np.array([point[axis] for point in points], dtype=np.float64) for axis in (key, "value"))
     has_interval = all(point["low"] is not None for point in points)
-    low, high = (np.array([point[key] for point in points], dtype=np.float64) for key in ("low", "high"))
+    low, high = (np.array([point[bound] for point in points], dtype=np.float64) for bound in ("low", "high"))
     return Series(
         name,
         x,

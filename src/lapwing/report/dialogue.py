@@ -21,6 +21,12 @@ def told(view: ToolView) -> str:
     return "\n".join([f"Question: {_indented(view.question)}", *described])
 
 
+def replies(view: ToolView, parser: Any) -> str:
+    """What an agent writes for a call and for the answer: "<tool> search QUERY </tool> or <answer> TEXT </answer>"."""
+    calls = [parser.compose(ToolCall(tool["name"], json.dumps(_placeholders(tool)))) for tool in _tools(view)[:1]]
+    return " or ".join([*calls, parser.compose(Answer("TEXT"))])
+
+
 def prompt(view: ToolView) -> str:
     """How many calls are left."""
     left = view.calls_left
@@ -76,6 +82,10 @@ def _tool(tools: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 def _required(tool: dict[str, Any]) -> list[str]:
     return tool["parameters"].get("required", [])
+
+
+def _placeholders(tool: dict[str, Any]) -> dict[str, str]:
+    return {name: name.upper() for name in _required(tool)}
 
 
 def _usage(tool: dict[str, Any]) -> str:

@@ -7,12 +7,16 @@ from typing import Any, NamedTuple
 
 from lapwing.core.errors import UserError
 from lapwing.core.storage import read_json, read_json_lines, write_text
+from lapwing.report.alarm_marks import alarm_marks
 from lapwing.report.audit import NOTE, audit_section
 from lapwing.report.charts import MOST_POINTS
 from lapwing.report.episodes import Episodes, episodes_section
-from lapwing.report.figures import MAIN, Figure, Log, comparison, curves
+from lapwing.report.faults import faults_section
+from lapwing.report.figures import comparison, curves
+from lapwing.report.replay import Replay, replay_section
+from lapwing.report.series import MAIN, Figure, Log
 from lapwing.report.templates import template_environment
-from lapwing.report.verdict import Parts, Row, Verdict, matches, part_table, table_rows, verdict
+from lapwing.report.verdict import Parts, Row, Verdict, margins, matches, part_table, table_rows, verdict
 
 _LONGEST_NAME = 200
 _LONGEST_RECIPE = 100_000
@@ -47,6 +51,8 @@ class _Run(NamedTuple):
     transfer: Mapping[str, Mapping[str, Any]]
     audit: Mapping[str, Any] | None = None
     episodes: Episodes | None = None
+    replay: Replay | None = None
+    faults: Sequence[Mapping[str, Any]] = ()
 
 
 def write_report(run_folder: Path) -> Path:
@@ -88,6 +94,8 @@ def _read(folder: Path) -> _Run:
         },
         audit=read_json(folder / "audit.json") if (folder / "audit.json").is_file() else None,
         episodes=episodes_section(folder),
+        replay=replay_section(folder),
+        faults=read_json_lines(folder / "faults.jsonl"),
     )
 
 
@@ -113,10 +121,14 @@ def _render(run: _Run) -> str:
         unfinished=_unfinished(run),
         verdict=result,
         tone=_tone(result),
+        margins=[] if run.evaluation is None else margins(run.evaluation),
         tables=_tables(run),
         figures=curves(log),
         most_points=MOST_POINTS,
         episodes=run.episodes,
+        faults=faults_section(run.faults, run.rows, run.manifest, run.recipe.get("stage", [])),
+        replay=run.replay,
+        unescaped=_unescaped,
         audit=None if run.audit is None else audit_section(run.audit),
         audit_note=NOTE,
         # The SVG is Matplotlib's own text over numbers and names that Lapwing knows; it escapes those of reward parts.
@@ -127,6 +139,13 @@ def _render(run: _Run) -> str:
     )
 
 
+def _unescaped(text: str) -> Any:
+    """Text that is safe where it stands; everything else is escaped by the templates."""
+    import markupsafe
+
+    return markupsafe.Markup(text)
+
+
 def _svg(figure: Figure) -> Any:
     import markupsafe
 
@@ -134,14 +153,15 @@ def _svg(figure: Figure) -> Any:
 
 
 def _log(run: _Run) -> Log:
-    settings = _stage(run, MAIN).get("evaluation", {})
-    return Log(
+    main = _stage(run, MAIN)
+    log = Log(
         rows=run.rows,
         evaluation=run.evaluation,
         seconds=run.manifest.get("seconds", {}),
         resumed_at=run.manifest.get("resumed_at", []),
-        development_episodes=settings.get("development_episodes"),
+        development_episodes=main.get("evaluation", {}).get("development_episodes"),
     )
+    return log._replace(alarms=alarm_marks(log.main, main.get("alarms"), run.faults))
 
 
 def _stage(run: _Run, name: str) -> Mapping[str, Any]:
@@ -176,6 +196,7 @@ def _unfinished(run: _Run) -> str:
     planned = _stage(run, MAIN).get("iterations")
     where = f"{done} of {planned}" if planned is not None else f"{done}"
     how = {"interrupted": "It was interrupted", "running": "It was running, or was killed, when this was written"}
+    how["stopped"] = "An alarm stopped it"
     return f"{how.get(str(status), 'Its state is not known')}; {where} iterations of the main stage are logged."
 
 

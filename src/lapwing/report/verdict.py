@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lapwing.stats.difference import difference as difference_of
+from lapwing.stats.interval import Interval
+
 # The first of these that the game has is the one that the verdict speaks of.
 HEADLINES = ("success", "score", "return")
 _COLUMNS = {
@@ -35,11 +38,11 @@ class Verdict(NamedTuple):
 
     Attributes:
       sentence: the whole verdict in one sentence.
-      improved: True if the trained interval lies above the untrained one, False if it does not, None where one of
-        them is missing.
+      improved: True if the interval of the difference lies above 0, False if it does not, None where there is none.
       metric: "success", "score" or "return", what the verdict is about.
       heading: the verdict in at most three words.
       difference: trained − untrained mean, in the metric's unit; None where there is no comparison.
+      interval: the difference with its 95 % interval; None where there is no comparison.
     """
 
     sentence: str
@@ -47,6 +50,19 @@ class Verdict(NamedTuple):
     metric: str
     heading: str
     difference: float | None
+    interval: Interval | None = None
+
+
+class Margin(NamedTuple):
+    """How the trained policy stands against another one.
+
+    Attributes:
+      label: the other policy's name for a person.
+      difference: trained − other with its 95 % interval, as text.
+    """
+
+    label: str
+    difference: str
 
 
 class Parts(NamedTuple):
@@ -73,11 +89,11 @@ class Row(NamedTuple):
 def verdict(evaluation: Mapping[str, Any]) -> Verdict:
     """Compare the trained policy with the untrained one by the first measure that the game has.
 
-        improved    low(trained) > high(untrained)
-        got worse   high(trained) < low(untrained)
+        improved    low(trained − untrained) > 0
+        got worse   high(trained − untrained) < 0
 
-    Anything else shows no improvement. Both played the same matches, so that judging by separate intervals errs
-    towards "no improvement shown".
+    Anything else shows no improvement. The interval of the difference is made from those of the two policies; they
+    played the same matches, so that it errs towards "no improvement shown".
 
     Args:
       evaluation: the object of `lapwing eval --json`.
@@ -87,24 +103,44 @@ def verdict(evaluation: Mapping[str, Any]) -> Verdict:
     """
     metric = headline_metric(evaluation)
     trained, untrained = _measure(evaluation, "trained", metric), _measure(evaluation, "untrained", metric)
+    beside = f"{_greedy(evaluation, metric)}{_beside(evaluation, metric)}"
     if trained is None or untrained is None:
         lacking = "trained" if trained is None else "untrained"
-        sentence = f"Nothing to compare: this evaluation has no {lacking} policy{_beside(evaluation, metric)}."
+        sentence = f"Nothing to compare: this evaluation has no {lacking} policy{beside}."
         return Verdict(sentence, None, metric, "Nothing to compare", None)
-    difference = trained["mean"] - untrained["mean"]
+    found = _difference(trained, untrained)
     before, after = interval_text(untrained), interval_text(trained)
-    change = f"{signed(difference)}; 95 % intervals"
-    where = f"over {matches(evaluation)}{_beside(evaluation, metric)}"
-    if trained["low"] > untrained["high"]:
+    change = f"{_signed_interval(found)}; 95 % intervals"
+    where = f"over {matches(evaluation)}{beside}"
+    if found.low > 0:
         heading, improved = "Improved", True
         what = f"{metric} rose from {before} to {after} ({change}) {where}{_not_above_floor(evaluation, metric)}"
-    elif trained["high"] < untrained["low"]:
+    elif found.high < 0:
         heading, improved = "Got worse", False
         what = f"{metric} fell from {before} to {after} ({change}) {where}"
     else:
         heading, improved = "No improvement shown", False
-        what = f"{metric} was {before} before and {after} after ({change}, which overlap) {where}"
-    return Verdict(f"{heading}: {what}; {_ONE_SEED}.", improved, metric, heading, difference)
+        what = f"{metric} was {before} before and {after} after ({change}) {where}"
+    return Verdict(f"{heading}: {what}; {_ONE_SEED}.", improved, metric, heading, found.mean, found)
+
+
+def margins(evaluation: Mapping[str, Any]) -> list[Margin]:
+    """The trained policy against the untrained one, greedy decoding, and every player without a model.
+
+    Args:
+      evaluation: the object of `lapwing eval --json`.
+
+    Returns:
+      One entry a policy that was measured, by the measure of the verdict; none without a trained policy.
+    """
+    metric = headline_metric(evaluation)
+    trained = _measure(evaluation, "trained", metric)
+    if trained is None:
+        return []
+    others = [("untrained", "untrained"), ("trained_greedy", "greedy")]
+    others += [(name, label(name)) for name in _BASELINES]
+    found = [(text, _measure(evaluation, name, metric)) for name, text in others]
+    return [Margin(text, _signed_interval(_difference(trained, other))) for text, other in found if other]
 
 
 def table_rows(evaluation: Mapping[str, Any]) -> list[Row]:
@@ -203,6 +239,20 @@ def _beside(evaluation: Mapping[str, Any], metric: str) -> str:
     return _joined([f"{name} {number(measure['mean'])}" for name, measure in found if measure])
 
 
+def _greedy(evaluation: Mapping[str, Any], metric: str) -> str:
+    greedy = _measure(evaluation, "trained_greedy", metric)
+    return f", with greedy decoding {number(greedy['mean'])}" if greedy else ""
+
+
+def _difference(first: Measure, second: Measure) -> Interval:
+    return difference_of(*(Interval(one["mean"], one["low"], one["high"]) for one in (first, second)))
+
+
+def _signed_interval(found: Interval) -> str:
+    """A difference with its interval, as "+0.840 [0.812, 0.868]"."""
+    return f"{signed(found.mean)} [{number(found.low)}, {number(found.high)}]"
+
+
 def _joined(parts: Sequence[str]) -> str:
     if not parts:
         return ""
@@ -214,5 +264,5 @@ def _not_above_floor(evaluation: Mapping[str, Any], metric: str) -> str:
     for name, text in _FLOORS.items():
         floor = _measure(evaluation, name, metric)
         if trained and floor:
-            return "" if trained["low"] > floor["high"] else f", and is not clearly above {text}"
+            return "" if _difference(trained, floor).low > 0 else f", and is not clearly above {text}"
     return ""

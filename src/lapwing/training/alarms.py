@@ -204,6 +204,23 @@ class Alarms:
         watch.raised, watch.stopped = True, stops
         return {"kind": "alarm", "alarm": name, "text": text, "stop": stops}
 
+    def limits(self) -> dict[str, float]:
+        """What the next row is held against, by metric; without alarms that are off or wait for a level to settle."""
+        settings = self.settings
+        found = {
+            "policy/gap": ("gap", settings.gap),
+            "rollout/zero_spread_groups": ("no_signal", 1.0),
+            "rollout/top_action": ("constant", settings.constant),
+        }
+        if (level := self._level("policy/entropy")) is not None:
+            found["policy/entropy"] = ("entropy", min(settings.entropy, 0.1 * level.highest))
+        if (level := self._level("rollout/valid")) is not None:
+            found["rollout/valid"] = ("valid", settings.valid * level.highest)
+        for name in _LENGTHS:
+            if (level := self._level(name)) is not None:
+                found[name] = ("length", settings.growth * level.now)
+        return {metric: limit for metric, (alarm, limit) in found.items() if alarm not in settings.off}
+
     @property
     def must_roll_back(self) -> bool:
         """Whether so many updates in a row were left out that the run goes back to its last checkpoint."""

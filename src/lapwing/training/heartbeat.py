@@ -3,7 +3,28 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Self
+from typing import NamedTuple, Self
+
+
+class Doing(NamedTuple):
+    """What a run does at this moment.
+
+    Attributes:
+      stage: its name; empty before the first one.
+      phase: "set-up", "play", "credit", "update", "evaluation" or "checkpoint".
+      seconds: since the phase began.
+      waiting_for: what it waits for, in words; empty where nothing is known of that.
+    """
+
+    stage: str
+    phase: str
+    seconds: float
+    waiting_for: str = ""
+
+    def __str__(self) -> str:
+        """As "main: play for 12 s (3 of 16 matches)"."""
+        waits = f" ({self.waiting_for})" if self.waiting_for else ""
+        return f"{self.stage}: {self.phase} for {self.seconds:.0f} s{waits}" if self.stage else self.phase
 
 
 class Activity:
@@ -17,8 +38,13 @@ class Activity:
         """A phase begins."""
         self.phase, self._since = phase, time.monotonic()
 
+    @property
+    def seconds(self) -> float:
+        """Since the phase began."""
+        return time.monotonic() - self._since
+
     def __str__(self) -> str:
-        return f"{self.phase} for {time.monotonic() - self._since:.0f} s"
+        return f"{self.phase} for {self.seconds:.0f} s"
 
 
 class Heartbeat:

@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM end a run at the next safe point; a second signal ends it at once."""
 
 import os
+import shlex
 import signal
 import threading
 import time
@@ -82,7 +83,8 @@ class Interrupted(Exception):
         """What a person needs to know."""
         if self.run is None:
             return f"{self}; no run had begun."
-        return f"{self}. {self.saved or 'Everything up to here is saved.'} Continue with: lapwing resume {self.run}"
+        saved = self.saved or "Everything up to here is saved."
+        return f"{self}. {saved} Continue with: lapwing resume {shlex.quote(str(self.run))}"
 
 
 class StoppedAtOnce(BaseException):

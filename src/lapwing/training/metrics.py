@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.columns import PART_PREFIX
@@ -36,10 +37,25 @@ def _critic_metrics() -> dict[str, Metric]:
     return found
 
 
+def _bounds() -> dict[str, Metric]:
+    units = {"success": "share", "score": "score", "return": "reward", "valid": "share"}
+    return {
+        f"evaluation/{name}_{bound}": Metric(unit, f"{bound}er bound of the 95 % interval of evaluation/{name}")
+        for name, unit in units.items()
+        for bound in ("low", "high")
+    }
+
+
 METRICS: dict[str, Metric] = {
     "rollout/return_mean": Metric("reward", "mean training return of the episodes played, format penalties included"),
+    "rollout/return_half_width": Metric(
+        "reward",
+        "half of the 95 % interval of return_mean: Student's t over the groups, whose episodes share a start, or over "
+        "the episodes of a single group; absent for a single episode",
+    ),
     "rollout/domain_return_mean": Metric("reward", "mean return by the game's own rewards"),
     "rollout/success": Metric("share", "episodes that succeeded, before any filter; absent without such a notion"),
+    "rollout/success_half_width": Metric("share", "half of the 95 % interval of success, as of return_mean"),
     "rollout/length": Metric("steps", "mean length of an episode"),
     "rollout/valid": Metric("share", "replies that parsed to a legal action"),
     "rollout/tokens_per_step": Metric("tokens", "mean length of a reply"),
@@ -92,6 +108,7 @@ METRICS: dict[str, Metric] = {
     "evaluation/return": Metric("reward", "domain return on the development matches, sampled"),
     "evaluation/part:<name>": Metric("1", "the same on the development matches, sampled"),
     "evaluation/valid": Metric("share", "valid replies on the development matches"),
+    **_bounds(),
     "time/play": Metric("s", "playing, in this iteration"),
     "time/credit": Metric("s", "packing, filters, credit, selection and aggregation, in this iteration"),
     "time/update": Metric("s", "updating, in this iteration"),
@@ -110,6 +127,7 @@ def rollout_metrics(batch: EpisodeBatch) -> dict[str, float]:
     _, first = np.unique(batch.group, return_index=True)
     metrics = {
         "rollout/return_mean": float(returns.mean()),
+        **_half_width("return", returns, batch.group),
         "rollout/domain_return_mean": float(domain.mean()),
         "rollout/length": float(batch.episode_length.mean()),
         "rollout/valid": float(batch.valid.mean()),
@@ -124,8 +142,28 @@ def rollout_metrics(batch: EpisodeBatch) -> dict[str, float]:
         if name.startswith(PART_PREFIX):
             metrics[f"rollout/{name}"] = float(segment_sum(batch.extra[name], batch.step_splits).mean())
     if not np.isnan(success).all():
+        known = ~np.isnan(success)
         metrics["rollout/success"] = float(np.nanmean(success))
+        metrics |= _half_width("success", success[known], batch.group[known])
     return metrics
+
+
+def _half_width(name: str, values: np.ndarray, group: np.ndarray) -> dict[str, float]:
+    """Half of the 95 % interval of the mean of what each of n episodes has.
+
+        t_{G−1, 0.975} · √( G/(G−1) · Σ_g (Σ_{i∈g} (x_i − x̄))² ) / n
+
+    The G groups are the clusters, or the episodes where there is one group alone.
+    """
+    _, cluster = np.unique(group, return_inverse=True)
+    if cluster.max(initial=0) == 0:  # one start: its episodes are the replicate
+        cluster = np.arange(len(values))
+    sums = np.bincount(cluster, values - values.mean())
+    count = len(sums)
+    if count < 2:
+        return {}
+    error = np.sqrt(count / (count - 1) * (sums**2).sum()) / len(values)
+    return {f"rollout/{name}_half_width": float(stdtrit(count - 1, 0.975) * error)}
 
 
 def _top_action(batch: EpisodeBatch) -> dict[str, float]:

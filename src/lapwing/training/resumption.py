@@ -87,7 +87,7 @@ def cut_logs(folder: RunFolder, stages: Sequence[str], position: Position) -> tu
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Where two resolved recipes differ, as "main.optimizer.learning_rate: 0.001 -> 0.002"."""
-    old, new = dict(_flat(before)), dict(_flat(now))
+    old, new = dict(flat(before)), dict(flat(now))
     return [
         f"{name}: {_shown(old, name)} -> {_shown(new, name)}"
         for name in [*old, *(name for name in new if name not in old)]
@@ -99,14 +99,15 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
     return repr(values[name]) if name in values else "nothing"
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a resolved recipe by their places, as ("main.optimizer.learning_rate", 0.001)."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+            yield from flat(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, (list, tuple)) and value and all(isinstance(inner, Mapping) for inner in value):
         for number, inner in enumerate(value):
             # A stage is known by its name, and so is every other entry of a list of tables by its place.
             at = inner["name"] if name == "stage" and "name" in inner else f"{name}.{number}"
-            yield from _flat(inner, at)
+            yield from flat(inner, at)
     else:
         yield name, list(value) if isinstance(value, tuple) else value

@@ -223,6 +223,11 @@ class RunFolder:
         """
         write_json(self.evaluation if label is None else self.path / f"evaluation_{label}.json", result)
 
+    def write_replay(self, replay: dict[str, Any]) -> None:
+        """Write `replay.json`, what the report shows step by step; compact, for it holds thousands of numbers."""
+        text = json.dumps(replay, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        write_text(self.path / "replay.json", text + "\n")
+
 
 class Onlooker(RunFolder):
     """The folder of a run for processes that take part in it and leave its files to another one."""
@@ -259,6 +264,9 @@ class Onlooker(RunFolder):
         """Write nothing."""
 
     def write_evaluation(self, result: dict[str, Any], label: str | None = None) -> None:
+        """Write nothing."""
+
+    def write_replay(self, replay: dict[str, Any]) -> None:
         """Write nothing."""
 
 

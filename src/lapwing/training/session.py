@@ -16,7 +16,7 @@ from lapwing.core.protocols import Coordinator
 from lapwing.training.checkpoint import Alone, by_age, delete, is_whole
 from lapwing.training.clock import Clock
 from lapwing.training.credited import CreditedRollout
-from lapwing.training.heartbeat import Heartbeat
+from lapwing.training.heartbeat import Doing, Heartbeat
 from lapwing.training.interruption import Interrupted, Interruption
 from lapwing.training.learner import Learner
 from lapwing.training.loop import iterate
@@ -45,7 +45,8 @@ class Session:
       max_tokens: the reply budget, for the exported generation settings.
       measure: evaluates the current weights on development matches, for a stage's metrics; it is given a function to
         call now and then, which may raise.
-      watch: is called with every row of metrics, and with `{"event": …}` rows; some come from another thread.
+      watch: is called with every row of metrics, and with `{"event": …}` rows; some come from another thread. That of
+        a stage which begins has `doing`, a function that tells what is done at any later moment.
       warm_start_cache: where the weights after the warm-start stages are kept; None keeps none.
       coordinator: who writes, and what is agreed, where several processes run this session.
     """
@@ -96,7 +97,7 @@ class Session:
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
         self._interruption = Interruption()
-        self._heartbeat = Heartbeat(self._say_waiting, self._activity)
+        self._heartbeat = Heartbeat(self._say_waiting, lambda: str(self.doing()))
         try:
             with self._interruption, self._heartbeat:
                 yield
@@ -107,13 +108,22 @@ class Session:
     def _say_waiting(self, text: str) -> None:
         self.watch({"event": "waiting", "text": text})
 
-    def _activity(self) -> str:
+    def doing(self) -> Doing:
+        """What is being done and waited for; may be asked from another thread."""
         stage = self._now
         if stage is None:
-            return "set-up"
+            return Doing("", "set-up", 0.0)
         waiting = getattr(stage.collector, "waiting_for", None)
-        waits = f" ({waiting()})" if stage.activity.phase == "play" and waiting is not None else ""
-        return f"{stage.name}: {stage.activity}{waits}"
+        waits = waiting() if stage.activity.phase == "play" and waiting is not None else ""
+        return Doing(stage.name, stage.activity.phase, stage.activity.seconds, waits)
+
+    def _begin(self, stage: Stage, first: int) -> None:
+        whole = {"iterations": stage.iterations, "first": first}
+        self._tell({"event": "stage", "stage": stage.name, **whole, "doing": self.doing})
+
+    def _save(self, stage: Stage, learner: Learner, done: int) -> None:
+        self._state.save(stage, learner, done)
+        self._tell({"event": "checkpoint", "stage": stage.name, "iteration": done})
 
     def _tell(self, row: dict[str, Any]) -> None:
         if self._heartbeat is not None:
@@ -148,14 +158,14 @@ class Session:
         self._state.begin()
         learner = stage.make_learner()
         first = 0 if checkpoint is None else self._state.restore(stage, learner, checkpoint)[0]
-        self._tell({"event": "stage", "stage": stage.name, "iterations": stage.iterations, "first": first})
+        self._begin(stage, first)
         stage.load(learner.version)
         for row in self._iterations(stage, learner, first):
             done = int(row["iteration"]) + 1
             self._log(stage, row)
             signal_number = self._signal()
             if done < stage.iterations and (done % stage.checkpoint_every == 0 or signal_number):
-                self._state.save(stage, learner, done)
+                self._save(stage, learner, done)
             self._stop_if(signal_number, f"Saved after iteration {done} of the stage {stage.name}.")
         learner.finish()
         stage.load(learner.version)
@@ -173,12 +183,12 @@ class Session:
         first, tensors, unfinished = 0, _NOTHING, None
         if at.checkpoint is not None:
             first, tensors, unfinished = self._state.restore(stage, learner, at.checkpoint)
-        self._tell({"event": "stage", "stage": stage.name, "iterations": stage.iterations, "first": first})
+        self._begin(stage, first)
         stage.load(learner.version)
         saving = Clock(stage.activity.enter)
         if at.checkpoint is None:
             with saving("checkpoint"):
-                self._state.save(stage, learner, 0)
+                self._save(stage, learner, 0)
             self._forget_warm_starts()
         # Checkpoint 0 is never deleted, so that a resumed run has the same reference.
         stage.annotators = stage.make_annotators(self.folder.path / "checkpoints" / "0" / "model")
@@ -221,7 +231,7 @@ class Session:
         signal_number = self._signal()
         if done % stage.checkpoint_every == 0 or is_last or signal_number or reasons:
             with saving("checkpoint"):
-                self._state.save(stage, learner, done)
+                self._save(stage, learner, done)
         # Also after the last iteration: a resume goes on with the evaluation.
         self._stop_if(signal_number, f"Saved after iteration {done} of {stage.iterations}.")
         if reasons:

@@ -1,0 +1,25 @@
+"""What a person sees at the terminal: progress, the verdict and its table, games to play, episodes, lists."""
+
+from lapwing.console.diagnosis import show_diagnosis
+from lapwing.console.listing import listing
+from lapwing.console.playing import play_at_terminal
+from lapwing.console.progress import ComparisonProgress, Progress
+from lapwing.console.reporters import Reporter, reporter
+from lapwing.console.results import show_audit, show_comparison, show_evaluation, show_result, show_score
+from lapwing.console.watching import watch_at_terminal
+
+__all__ = [
+    "ComparisonProgress",
+    "Progress",
+    "Reporter",
+    "listing",
+    "play_at_terminal",
+    "reporter",
+    "show_audit",
+    "show_comparison",
+    "show_diagnosis",
+    "show_evaluation",
+    "show_result",
+    "show_score",
+    "watch_at_terminal",
+]
