@@ -85,7 +85,7 @@ docs: .venv/development
 
 # The documentation as a site, in site/; any warning is an error.
 site: docs
-	$(BIN)/python -m mkdocs build --strict -q -d site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -d site
 
 clean:
 	rm -rf .venv runs dist build

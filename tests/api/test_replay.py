@@ -127,6 +127,22 @@ def test_modulation_is_one_more_method():
     assert any(step["credit"][0] != step["credit"][1] for step in steps_of(replay))
 
 
+# Fails when the package of the run's own method is not handed on.
+def test_a_method_of_ones_own_comes_first(tmp_path, monkeypatch):
+    (tmp_path / "halved_credit.py").write_text(
+        'NEEDS = ()\n\n\ndef halved(batch):\n    """Half the return."""\n'
+        "    return 0.5 * batch.episode_return[batch.episode_of_step]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "halved_credit:halved"
+    recipe = build.read_recipe("frozen_lake_tiny", overrides=[*SMALL, f"credit.name='{name}'"])
+    plan = build.plan(recipe, allow_code=("halved_credit",))[-1]
+    replay = make_replay(plan, {"trained": (build.make_workshop(plan, 3), Path("checkpoints/0"))})
+    assert replay["methods"][0] == {"name": name, "level": "step", "own": True}
+    for one in replay["policies"]["trained"]["episodes"]:
+        assert {step["credit"][0] for step in one["steps"]} == {one["return"] / 2}
+
+
 def test_none_is_made_where_none_is_wanted():
     with pytest.raises(UserError, match="replay_groups is 0"):
         replay_of("frozen_lake_tiny", "evaluation.replay_groups=0")

@@ -69,11 +69,12 @@ def make_replay(
     }
 
 
-def remake_replay(run: Path) -> None:
+def remake_replay(run: Path, *, allow_code: Sequence[str] = ()) -> None:
     """Play the replay of a run anew, with its first and its last weights, and keep it.
 
     Args:
       run: the folder of a run.
+      allow_code: packages outside Lapwing whose code its recipe may name.
 
     Raises:
       UserError: there is no such run, it has no checkpoint yet, or there is nothing to replay.
@@ -81,7 +82,7 @@ def remake_replay(run: Path) -> None:
     from lapwing.api.loading import first_model, last_model, plan_and_shop
     from lapwing.training.run_folder import RunFolder
 
-    plan, shop = plan_and_shop(str(run), None, ())
+    plan, shop = plan_and_shop(str(run), None, (), allow_code=allow_code)
     last, first = last_model(run), first_model(run)
     checkpoints = {"trained": (shop, last.parent)}
     if first is not None and first != last:
@@ -120,7 +121,7 @@ def _record(
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, str], str]:
     """One policy's part, the methods, those that are left out, and why there is no exact answer, if there is none."""
     from lapwing.audit.methods import find_methods
-    from lapwing.report.recording import Credit, Played, credit_of, record
+    from lapwing.report.recording import Played, credit_of, record
 
     stage = build.make_stage(build.played_here(plan), shop)
     stage.collector.safe_point = safe_point
@@ -132,13 +133,11 @@ def _record(
     for shape in stage.shaping:
         batch = shape(batch)
     own = {} if plan.credit is None else {plan.credit.name: plan.credit.settings}
-    methods, left_out = find_methods(None, _columns(batch), own)
+    # The plan was made, so that the package of its own method was allowed.
+    packages = tuple(name.partition(":")[0].partition(".")[0] for name in own if ":" in name)
+    methods, left_out = find_methods(None, _columns(batch), own, allow_code=packages)
     # What the oracle gives is shown beside every method.
-    credit, refused = credit_of([method for method in methods if method.name != "oracle"], batch)
-    first = {}
-    if plan.credit is not None and plan.credit.name not in credit and plan.credit.name not in left_out | refused:
-        first[plan.credit.name] = Credit(stage.credit_level, np.asarray(stage.credit(batch), dtype=np.float64))
-    found = first | credit
+    found, refused = credit_of([method for method in methods if method.name != "oracle"], batch)
     if plan.credit is not None and plan.credit.name in found:
         found = _own_first(plan.credit.name, found, stage, batch)
     played = Played(

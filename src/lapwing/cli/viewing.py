@@ -160,6 +160,7 @@ def export(
 def report(
     run: RunPath,
     replay: Annotated[bool, typer.Option("--replay", help="Play the episodes of the replay anew first.")] = False,
+    allow_code: AllowCode = None,
 ) -> None:
     """Write the report page of a run again."""
     from lapwing.report.page import write_report
@@ -169,7 +170,7 @@ def report(
     if replay:
         from lapwing.api.replay import remake_replay
 
-        remake_replay(folder)
+        remake_replay(folder, allow_code=allow_code or [])
     put(str(write_report(folder)))
 
 
