@@ -45,7 +45,9 @@ class Browser:
         from selenium.webdriver.common.by import By
         from selenium.webdriver.support.ui import Select
 
-        Select(self.driver.find_element(By.ID, name)).select_by_value(value)
+        # By its place: a value may hold what no selector can.
+        options = "return [...document.getElementById(arguments[0]).options].map((one) => one.value)"
+        Select(self.driver.find_element(By.ID, name)).select_by_index(self.run(options, name).index(value))
 
     def press(self, key: str) -> None:
         from selenium.webdriver.common.action_chains import ActionChains
