@@ -58,7 +58,7 @@ class Stop:
         self.iterations = []
 
     def __call__(self, row):
-        if row.get("stage") == "main" and "iteration" in row:
+        if row.get("stage") == "main" and "event" not in row:
             self.iterations.append(row["iteration"])
             if self.after == len(self.iterations):
                 os.kill(os.getpid(), signal.SIGTERM)

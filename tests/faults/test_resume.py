@@ -113,7 +113,7 @@ def test_a_run_that_began_from_another_goes_on_after_that_one_is_gone(tmp_path, 
     lapwing.resume(run)
     assert (run / "evaluation.json").read_bytes() == finished
     # Whoever builds the model again later on finds it: newer checkpoints are deleted as the run goes on.
-    assert [origin.weights for origin in origins] == [run / "checkpoints" / "0" / "model"]
+    assert {origin.weights for origin in origins if origin is not None} == {run / "checkpoints" / "0" / "model"}
 
 
 def test_a_recipe_of_a_run_that_no_longer_fits_the_weights_is_refused(copied):

@@ -136,8 +136,8 @@ def _record(
     # The plan was made, so that the package of its own method was allowed.
     packages = tuple(name.partition(":")[0].partition(".")[0] for name in own if ":" in name)
     methods, left_out = find_methods(None, _columns(batch), own, allow_code=packages)
-    # What the oracle gives is shown beside every method.
-    found, refused = credit_of([method for method in methods if method.name != "oracle"], batch)
+    # What the oracle gives is shown beside every method; as one of them only where it trained the run.
+    found, refused = credit_of([one for one in methods if one.name != "oracle" or one.name in own], batch)
     if plan.credit is not None and plan.credit.name in found:
         found = _own_first(plan.credit.name, found, stage, batch)
     played = Played(
