@@ -172,6 +172,13 @@ MUTANTS = (
         'lines = path.read_bytes().split(b"\\n")',
         "tests/faults/test_resumption.py::test_f23_lines_beyond_the_checkpoint_and_half_ones_are_cut_and_counted",
     ),
+    Mutant(
+        "F63 a text of the replay may end its element",
+        "report/replay.py",
+        "allow_nan=False).translate(_TABLE)",
+        "allow_nan=False)",
+        "tests/report/test_replay.py::test_any_text_survives_and_cannot_end_its_element",
+    ),
 )
 
 
