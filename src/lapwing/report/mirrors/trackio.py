@@ -21,7 +21,7 @@ class Trackio:
         Args:
           about: the run.
         """
-        from trackio.sqlite_storage import SQLiteStorage
+        from trackio.sqlite_storage import SQLiteStorage  # pyright: ignore[reportMissingImports]
 
         self._storage: Any = SQLiteStorage
         self._name, self._identifier = escaped(about.name), about.identifier

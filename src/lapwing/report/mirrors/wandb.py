@@ -29,7 +29,7 @@ class WeightsAndBiases:
         Args:
           about: the run.
         """
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]
 
         reason = why_offline()
         self.notes = [] if not reason else [f"{reason}, so it is written offline to {about.path / 'mirrors' / 'wandb'}"]
