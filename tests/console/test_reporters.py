@@ -116,6 +116,24 @@ def test_the_next_commands_can_be_pasted_into_a_shell(small_run, tmp_path, capsy
     }
 
 
+# Fails when the commands that are printed for a run with own code are refused as they stand.
+def test_the_next_commands_allow_the_code_that_the_run_was_allowed(small_run, tmp_path, capsys):
+    import shutil
+    from dataclasses import replace
+
+    from lapwing.api.finishing import read_run
+
+    copy = shutil.copytree(small_run, tmp_path / "own")
+    text = (copy / "recipe.toml").read_text("utf-8")
+    (copy / "recipe.toml").write_text(text.replace('name = "grpo"', 'name = "mine.credit:own"'), encoding="utf-8")
+    show_result(replace(read_run(RunFolder(small_run)), path=tmp_path / "own"))
+    lines = capsys.readouterr().out.splitlines()
+    (again,) = (line for line in lines if line.startswith("repeat:"))
+    (measured,) = (line for line in lines if line.startswith("eval:"))
+    assert again.endswith("/own/recipe.toml --allow-code mine")
+    assert measured.endswith("/own --baselines --allow-code mine")
+
+
 def test_a_run_whose_game_is_not_enumerable_is_not_offered_an_audit(tmp_path):
     from lapwing import build
     from lapwing.console.results import _is_auditable
@@ -125,4 +143,4 @@ def test_a_run_whose_game_is_not_enumerable_is_not_offered_an_audit(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "recipe.toml").write_text(tomli_w.dumps(build.resolved(recipe, build.plan(recipe))))
-        assert _is_auditable(folder) is expected
+        assert _is_auditable(folder / "recipe.toml", ()) is expected

@@ -345,3 +345,20 @@ def _item(table: Any, part: str, place: str) -> Any:
             table.append({})
         return table[int(part)]
     raise UserError(f"{place}: there is nothing called {shown(part)}.")
+
+
+def outside_packages(recipe: Recipe) -> tuple[str, ...]:
+    """The packages outside Lapwing whose code a recipe names, as `--allow-code` takes them, sorted."""
+
+    def named(value: Any) -> Iterator[str]:
+        if isinstance(value, Mapping):
+            name = value.get("name")
+            if isinstance(name, str) and ":" in name:
+                yield name.partition(":")[0].partition(".")[0]
+            for inner in value.values():
+                yield from named(inner)
+        elif isinstance(value, (list, tuple)):
+            for inner in value:
+                yield from named(inner)
+
+    return tuple(sorted(set(named(recipe.stages))))

@@ -34,27 +34,30 @@ def _paths(run: Any) -> list[str]:
 
 def _next_commands(run: Any) -> list[str]:
     """Each as it is typed, for this run."""
-    path = str(run.path)
-    found = [
-        ("repeat", ["train", str(run.path / "recipe.toml"), *(["--from", run.start_from] if run.start_from else [])])
-    ]
-    if _is_auditable(run.path):
-        found.insert(0, ("audit", ["audit", path]))
-    found.insert(0, ("eval", ["eval", path, "--baselines"]))
+    from lapwing import build
+
+    path, recipe = str(run.path), run.path / "recipe.toml"
+    packages = build.outside_packages(build.read_recipe(str(recipe)))
+    allowed = [word for package in packages for word in ("--allow-code", package)]
+    origin = ["--from", run.start_from] if run.start_from else []
+    found = [("repeat", ["train", str(recipe), *origin, *allowed])]
+    if _is_auditable(recipe, packages):
+        found.insert(0, ("audit", ["audit", path, *allowed]))
+    found.insert(0, ("eval", ["eval", path, "--baselines", *allowed]))
     if any(run.path.glob("episodes/*.jsonl")) or (run.path / "replay.json").is_file():
         found.insert(0, ("watch", ["watch", path]))
     return [f"{f'{label}:':<8} {shlex.join(['lapwing', *words])}" for label, words in found]
 
 
-def _is_auditable(run: Path) -> bool:
-    """Whether the exact answer can be computed for the run's game and policy."""
+def _is_auditable(recipe: Path, packages: tuple[str, ...]) -> bool:
+    """Whether the exact answer can be computed for a game and a policy; their code was allowed when the run began."""
     from lapwing import build
     from lapwing.core.errors import LapwingError
 
     try:
-        plan = build.plan(build.read_recipe(str(run / "recipe.toml")))[-1]
+        plan = build.plan(build.read_recipe(str(recipe)), allow_code=packages)[-1]
         build.check_solvable(plan, build.make_game(plan.game))
-    except (LapwingError, OSError):  # a game of one's own needs --allow-code
+    except (LapwingError, OSError):
         return False
     return True
 
