@@ -138,7 +138,7 @@ def _audit_one(
     exact = exact_answer(shop.model, truth, batch)
     batch, sources = with_exact_columns(batch, truth, exact.advantage, shop.seed)
     own = {} if plan.credit is None else {plan.credit.name: plan.credit.settings}
-    found, left_out = find_methods(methods, _columns(batch), own, allow_code=allow_code)
+    found, left_out = find_methods(methods, columns_of(batch), own, allow_code=allow_code)
     sizes = _group_sizes(groups, batch, plan.sampler.settings.get("group_size"))
     rows, refused = measure(exact, batch, found, sizes, seed=shop.seed)
     return {
@@ -235,7 +235,8 @@ def with_exact_columns(
     return batch.with_columns(**columns), sources
 
 
-def _columns(batch: EpisodeBatch) -> tuple[str, ...]:
+def columns_of(batch: EpisodeBatch) -> tuple[str, ...]:
+    """The names of all arrays that a batch has."""
     from dataclasses import fields
 
     return (*(field.name for field in fields(batch)), *batch.extra)

@@ -120,6 +120,7 @@ def _record(
     safe_point: Callable[[], None],
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, str], str]:
     """One policy's part, the methods, those that are left out, and why there is no exact answer, if there is none."""
+    from lapwing.api.audit import columns_of
     from lapwing.audit.methods import find_methods
     from lapwing.report.recording import Played, credit_of, record
 
@@ -135,7 +136,7 @@ def _record(
     own = {} if plan.credit is None else {plan.credit.name: plan.credit.settings}
     # The plan was made, so that the package of its own method was allowed.
     packages = tuple(name.partition(":")[0].partition(".")[0] for name in own if ":" in name)
-    methods, left_out = find_methods(None, _columns(batch), own, allow_code=packages)
+    methods, left_out = find_methods(None, columns_of(batch), own, allow_code=packages)
     # What the oracle gives is shown beside every method; as one of them only where it trained the run.
     found, refused = credit_of([one for one in methods if one.name != "oracle" or one.name in own], batch)
     if plan.credit is not None and plan.credit.name in found:
@@ -230,12 +231,6 @@ def _distribution(plan: build.StagePlan, shop: build.Workshop, stage: Any) -> An
 
 def _start(plan: build.StagePlan) -> Any:
     return build.make_game(plan.game).initial(rng.generator("legal"))
-
-
-def _columns(batch: EpisodeBatch) -> tuple[str, ...]:
-    from dataclasses import fields
-
-    return (*(field.name for field in fields(batch)), *batch.extra)
 
 
 def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
