@@ -1,5 +1,6 @@
 """Play a run's replay: the same matches with the trained and the untrained weights, and every credit method on them."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,13 +49,22 @@ def make_replay(
     if build.is_cloned(plan):
         raise UserError("the main stage learns from a file and plays no game.")
     matches = _matches(plan)
-    policies: dict[str, Any] = {}
-    methods: dict[str, dict[str, Any]] = {}
+    from lapwing.report.recording import record
+
+    played: dict[str, Any] = {}
     left_out: dict[str, str] = {}
     exact = ""
     for name, (shop, checkpoint) in checkpoints.items():
-        policies[name], found, left_out, exact = _record(plan, shop, checkpoint, matches, safe_point)
-        methods = methods or found
+        played[name], missing, exact = _play(plan, shop, checkpoint, matches, safe_point)
+        left_out |= missing
+    # Numbers stand in one order for all policies; a method may refuse the episodes of one of them.
+    first = next(iter(played.values())).credit
+    common = [name for name in first if all(name in one.credit for one in played.values())]
+    policies = {
+        name: record(dataclasses.replace(one, credit={method: one.credit[method] for method in common}))
+        for name, one in played.items()
+    }
+    own = None if plan.credit is None else plan.credit.name
     return {
         "schema": SCHEMA_VERSION,
         "game": plan.game.name,
@@ -62,7 +72,10 @@ def make_replay(
         "groups": len({match.group for match in matches}),
         "group_size": 1 + max(match.member for match in matches),
         "max_steps": matches[0].max_steps,
-        "methods": [{"name": name, **facts} for name, facts in methods.items()],
+        "methods": [
+            {"name": name, "level": first[name].level, "own": at == 0 and name.partition(",")[0] == own}
+            for at, name in enumerate(common)
+        ],
         "left_out": left_out,
         "no_exact_answer": exact,
         "policies": policies,
@@ -112,17 +125,17 @@ def _matches(plan: build.StagePlan) -> list[Match]:
     ]
 
 
-def _record(
+def _play(
     plan: build.StagePlan,
     shop: build.Workshop,
     checkpoint: Path,
     matches: Sequence[Match],
     safe_point: Callable[[], None],
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, str], str]:
-    """One policy's part, the methods, those that are left out, and why there is no exact answer, if there is none."""
+) -> tuple[Any, dict[str, str], str]:
+    """One policy's episodes, the methods that are left out, and why there is no exact answer, if there is none."""
     from lapwing.api.audit import columns_of
     from lapwing.audit.methods import find_methods
-    from lapwing.report.recording import Played, credit_of, record
+    from lapwing.report.recording import Played, credit_of
 
     stage = build.make_stage(build.played_here(plan), shop)
     stage.collector.safe_point = safe_point
@@ -150,8 +163,7 @@ def _record(
         distribution=None if truth is not None else _distribution(plan, shop, stage),
         weights=f"checkpoint {checkpoint.name}",
     )
-    facts = {name: {"level": one.level, "own": at == 0 and bool(own)} for at, (name, one) in enumerate(found.items())}
-    return record(played), facts, {**left_out, **refused}, reason
+    return played, {**left_out, **refused}, reason
 
 
 def _own_first(name: str, credit: dict[str, Any], stage: Any, batch: EpisodeBatch) -> dict[str, Any]:

@@ -225,6 +225,14 @@ def _episode(played: Played, number: int, tables: _Tables, choices: _Choices) ->
     episode = played.episodes[number]
     first = int(played.batch.step_splits[number])
     last = episode.steps[-1]
+    steps, before = [], ""
+    for at in _kept(len(episode.steps)):
+        prompt = played.decode(episode.steps[at].decision.context.tolist())
+        # A transcript is stored once: its next prompt begins with the one before.
+        extends = at > 0 and prompt.startswith(before) and episode.steps[at].decision.extends > 0
+        shown = {"prompt": tables.prompt(prompt[len(before) :] if extends else prompt), "extends": extends}
+        steps.append(_step(played, episode, at, first + at, tables, choices) | shown)
+        before = prompt
     return {
         "match": _name(episode.match.identifier),
         "group": episode.match.group,
@@ -236,7 +244,7 @@ def _episode(played: Played, number: int, tables: _Tables, choices: _Choices) ->
         "terminated": episode.terminated,
         "length": len(episode.steps),
         "end": tables.picture(episode.final_view, last.next_view_key or -first - 1),
-        "steps": [_step(played, episode, at, first + at, tables, choices) for at in _kept(len(episode.steps))],
+        "steps": steps,
     }
 
 
@@ -250,8 +258,6 @@ def _step(played: Played, episode: Episode, at: int, number: int, tables: _Table
     exact = batch.extra.get("exact_advantage")
     return {
         "number": at + 1,
-        "prompt": tables.prompt(played.decode(decision.context[decision.extends :].tolist())),
-        "extends": decision.extends > 0,
         "picture": tables.picture(step.view, step.view_key),
         "tokens": texts,
         "cut": len(decision.token) - len(ids),

@@ -102,7 +102,7 @@
     const step = steps[number];
     const own = policy().prompts[step.prompt];
     if (!step.extends || number === 0) return own;
-    return promptOf(number - 1) + steps[number - 1].tokens.join("") + own;
+    return promptOf(number - 1) + own;
   }
 
   function drawCell(svg, letter, row, column) {
