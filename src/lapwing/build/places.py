@@ -14,6 +14,7 @@ _LONGEST_SENTENCE = 500
 MOST_SENTENCES = 20
 _POSITION = re.compile(r" \(at line (\d+), column (\d+)\)")
 _KEY = re.compile(r"[\w-]{1,60}")
+_QUOTES = ("'", '"')  # a key that is not plain is written in them
 _GOES_ON = re.compile(r"[\w-]")
 _WORD = re.compile(r"[A-Za-z]\w*(?:\.\w+)*|(?<!\w)'[^']{0,60}'")
 # What follows a key that a sentence speaks of, and not a word that is one by chance, such as `every`.
@@ -176,7 +177,7 @@ def _next_step(table: Any, text: str) -> tuple[KeyPath, str] | None:
     """The keys with which a text's path goes on inside a table, and what is left of the text."""
     found = [
         (len(name), keys)
-        for name, keys in _names(table)
+        for name, keys in _names(table, text)
         if text.startswith(name) and not _GOES_ON.match(text, len(name))
     ]
     if not found:
@@ -185,11 +186,15 @@ def _next_step(table: Any, text: str) -> tuple[KeyPath, str] | None:
     return keys, text[length:]
 
 
-def _names(table: Any) -> Iterator[tuple[str, KeyPath]]:
-    """What a sentence may call the things in a table: sections by what they are too, entries of lists by number."""
+def _names(table: Any, text: str) -> Iterator[tuple[str, KeyPath]]:
+    """What a sentence may call the things in a table: sections by what they are too, entries of lists by number.
+
+    Of thousands of keys only those that the text may begin with are written as a sentence writes them.
+    """
     items = table.items() if isinstance(table, Mapping) else enumerate(table) if isinstance(table, list) else ()
     for key, value in items:
-        yield plain_key(str(key)), (key,)
+        if text.startswith((str(key), *_QUOTES)):
+            yield plain_key(str(key)), (key,)
         entries = [((key,), value)]
         if isinstance(value, list):
             entries = [((key, number), entry) for number, entry in enumerate(value)]

@@ -206,8 +206,8 @@ class Checker:
         if any(item["type"] != "extra_forbidden" or len(item["loc"]) > 1 for item in items):
             return None
         self.unknown += len(said)
-        known = {key: value for key, value in table.items() if key in parameters_of(make)}
-        return self._checked(where, make, known)
+        names = parameters_of(make)  # once: the table may have thousands of keys
+        return self._checked(where, make, {key: value for key, value in table.items() if key in names})
 
     def count(self) -> "Count":
         """What was found so far."""
