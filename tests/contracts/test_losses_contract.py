@@ -110,6 +110,20 @@ def test_a_mergeable_policy_loss_grows_in_proportion_to_the_advantage(name, scal
 
 
 @every_method
+def test_a_silent_loss_has_neither_value_nor_gradient_where_the_advantage_is_0(name):
+    # Such steps do not go through the model.
+    if not getattr(module(name), "SILENT", False):
+        return
+    assert module(name).MERGEABLE
+    given = arguments(name)
+    logprob = given["logprob"].detach().clone().requires_grad_()
+    loss = resolve("losses", name)(**{**given, "logprob": logprob, "advantage": torch.zeros(TOKENS)})
+    loss.sum().backward()
+    assert not loss.any()
+    assert not logprob.grad.any()
+
+
+@every_method
 def test_unknown_settings_are_refused(name):
     with pytest.raises(TypeError, match="no_such_setting"):
         resolve("losses", name)(**arguments(name), no_such_setting=1)

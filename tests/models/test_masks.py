@@ -6,9 +6,9 @@ import torch
 import transformers as hf
 
 from lapwing.core.errors import UserError
-from lapwing.models.masks import attention_masks
+from lapwing.models.masks import attention_masks, is_causal
 from lapwing.models.pretrained import pretrained_model
-from lapwing.models.scorer import Scorer
+from lapwing.models.scorer import Scorer, hidden_states
 from lapwing.models.tree import grow
 
 RNG = np.random.default_rng(7)
@@ -107,3 +107,68 @@ def test_layers_that_keep_a_state_are_refused():
     config = hf.Qwen3NextConfig(num_hidden_layers=4)
     with pytest.raises(UserError, match="layers of type linear_attention"):
         attention_masks(config, grow([np.array([1])]), torch.zeros(1))
+
+
+CHAINS = grow([np.array([1, 2, 3, 4]), np.array([1, 2]), np.array([5, 6])], row_tokens=1)
+BRANCHES = grow([np.array([1, 2, 3]), np.array([1, 4])])
+
+
+def test_rows_without_branches_need_no_mask_where_attention_is_causal():
+    config, like = hf.LlamaConfig(num_hidden_layers=1), torch.zeros(1)
+    assert attention_masks(config, CHAINS, like, causal=True) is None
+    assert attention_masks(config, CHAINS, like).shape == (2, 1, 4, 4)
+    assert attention_masks(config, BRANCHES, like, causal=True).shape == (1, 1, 4, 4)
+
+
+@pytest.mark.parametrize(("window", "has_mask"), [(4, False), (3, True)])
+def test_only_rows_within_the_window_need_no_mask(window, has_mask):
+    # Fails when a layer with a window goes without a mask beyond it; the deepest of four tokens sees three above it.
+    config, like = hf.Gemma2Config(sliding_window=window, num_hidden_layers=2), torch.zeros(1)
+    masks = attention_masks(config, CHAINS, like, causal=True)
+    assert masks["full_attention"] is None
+    assert (masks["sliding_attention"] is not None) == has_mask
+    alone = attention_masks(hf.MistralConfig(sliding_window=window), CHAINS, like, causal=True)
+    assert (alone is not None) == has_mask
+
+
+@pytest.mark.parametrize("where", ["two rotations", "the upper layers", "every layer", "scaled logits"])
+def test_rows_of_unequal_length_without_a_mask_are_each_sequence_alone(where):
+    # Fails when padding begins another sequence in the eyes of the model, or a window is forgotten.
+    make, config, further = _WINDOWS[where]
+    torch.manual_seed(0)
+    model = make(config(**{**_SIZES, **further})).eval()
+    assert is_causal(model.base_model)
+    sequences = [sequence % 295 + 3 for sequence in (START, START[:12], np.append(START[:5] + 1, [7]))]
+    tree = grow(sequences, row_tokens=1)
+    assert tree.is_chain.all()
+    assert len(set(tree.size.tolist())) == 2
+    found = hidden_states(model.base_model, tree, np.concatenate(tree.node))
+    plain = [model.base_model(torch.from_numpy(s)[None], use_cache=False).last_hidden_state[0] for s in sequences]
+    torch.testing.assert_close(found, torch.cat(plain), atol=1e-5, rtol=1e-5)
+
+
+class Forward(hf.LlamaForCausalLM):
+    """Attends to what comes later, too, unless a mask forbids it."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        for layer in self.model.layers:
+            layer.self_attn.is_causal = False
+
+
+def test_attention_that_is_not_causal_by_itself_keeps_its_mask():
+    torch.manual_seed(0)
+    sizes = {name: size for name, size in _SIZES.items() if name != "sliding_window"}
+    model = Forward(hf.LlamaConfig(**sizes)).eval()
+    assert not is_causal(model.base_model)
+    np.testing.assert_allclose(
+        Scorer(model, row_tokens=1).score(CONTEXTS, REPLIES)["logprob"],
+        plain_scores(sizes),
+        atol=1e-5,
+    )
+    assert not is_causal(hf.LlamaForCausalLM(hf.LlamaConfig(**sizes, attn_implementation="eager")).base_model)
+
+
+def plain_scores(sizes):
+    torch.manual_seed(0)
+    return alone(hf.LlamaForCausalLM(hf.LlamaConfig(**sizes)).eval(), CONTEXTS, REPLIES)

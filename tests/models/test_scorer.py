@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lapwing.models.scorer import Scorer
+from lapwing.models.scorer import Questions, Scorer
 
 RNG = np.random.default_rng(3)
 CONTEXTS = [RNG.integers(4, 40, size=length).astype(np.int32) for length in (3, 7, 1, 12, 5)]
@@ -79,3 +79,18 @@ def test_scoring_keeps_no_gradient(make_model):
     model = make_model()
     Scorer(model).score(CONTEXTS, REPLIES)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_replies_inside_one_sequence_are_those_of_their_own_contexts(model):
+    # A transcript of three replies, and another sequence that is the same: 3 4 | 5 6 | 7 | 8 | 9 | 10 11
+    token = np.array([3, 4, 5, 6, 7, 8, 9, 10, 11], dtype=np.int32)
+    contexts, replies = [token[:2], token[:5], token[:7]], [token[2:4], token[5:6], token[7:9]]
+    asked = Questions(
+        [token[:8], token[:8]], np.array([0, 0, 1, 0, 1]), np.array([1, 2, 4, 6, 7]), token[[2, 3, 5, 7, 8]]
+    )
+    want = ("logprob", "entropy")
+    scorer = Scorer(model)
+    found, expected = scorer.score_answers(asked, want=want), Scorer(model).score(contexts, replies, want=want)
+    for name in want:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+    assert scorer.tokens == 8

@@ -168,3 +168,90 @@ def test_another_mask_leaves_the_tree_as_it_was():
     assert changed.keep.all()
     assert not tree.keep.all()
     assert changed.token.tolist() == tree.token.tolist()
+
+
+def transcript(steps, added=25, seed=0):
+    """The contexts of a transcript's steps, each of which extends the one before it."""
+    token = np.random.default_rng(seed).integers(3, 60, size=steps * added)
+    return [token[: added * (step + 1)] for step in range(steps)]
+
+
+@pytest.mark.parametrize("steps", [4, 40, 400])
+def test_the_tokens_of_a_transcript_are_linear_in_its_steps(steps):
+    # Fails when a row ends at its aim though what comes next extends it: 400 steps would take 2,000,000 tokens.
+    tree = grow(transcript(steps))
+    assert tree.num_tokens == 25 * steps
+    assert tree.size.tolist() == [25 * steps]
+    assert tree.is_chain.tolist() == [True]
+
+
+def test_what_branches_off_each_step_of_a_transcript_computes_it_a_few_times_and_not_once_a_step():
+    steps = 40
+    asked = [np.append(context, [61, 62]) for context in transcript(steps)]
+    tree = grow(asked)
+    needed = 27 * steps
+    assert needed <= tree.num_tokens < 3 * needed
+    assert tree.width <= len(asked[-1])
+
+
+def test_rows_without_branches_are_known():
+    tree = grow(arrays([[1, 2, 3], [1, 2], [4, 5], [4, 6], [7]]), row_tokens=1)
+    assert tree.token[:, 0].tolist() == [1, 4, 4, 7]
+    assert tree.is_chain.all()
+    assert grow(arrays([[1, 2, 3], [1, 2, 4]])).is_chain.tolist() == [False]
+    assert tree.take(np.array([1, 3]), 2).is_chain.tolist() == [True, True]
+    assert not tree.with_keep(tree.keep).is_chain.any()
+
+
+def test_positions_go_on_counting_after_a_single_sequence():
+    # Fails when padding has position 0: models without a mask would take what follows for another sequence.
+    tree = grow(arrays([[1, 2, 3, 4], [5, 6]]), row_tokens=1)
+    assert tree.position.tolist() == [[0, 1, 2, 3], [0, 1, 2, 3]]
+    assert tree.token.tolist() == [[1, 2, 3, 4], [5, 6, 5, 5]]
+
+
+def places(passes):
+    return sum(part.tree.token.size for part in passes)
+
+
+@given(st.lists(st.integers(1, 900), min_size=2, max_size=40), st.randoms())
+@settings(max_examples=25)
+def test_transcripts_of_unequal_length_leave_little_padding_in_passes_that_pay(lengths, random):
+    # Fails when a pass is as wide as its longest row whatever the others need.
+    random.shuffle(lengths)
+    tree, passes = cut(unlike(lengths), 16384)
+    plain = 512 * -(-len(tree.size) // (16384 // tree.width)) + len(tree.size) * tree.width
+    assert places(passes) + 512 * len(passes) <= plain
+    for part in passes:
+        # No single cut of a pass would spare more than what another pass costs.
+        size = np.sort(part.tree.size)[::-1]
+        spared = np.arange(len(size), 0, -1) * (size[0] - size)
+        assert spared.max() <= 512 or part.tree.width == tree.width
+
+
+def test_passes_of_unequal_transcripts_by_hand():
+    # One pass would hold 4 · 700 = 2,800 places, and 2,800 + 512 with its call. Cut after the long ones, which spares
+    # 2 · 600, it holds 1,400 + 200 in two calls; cutting once more would spare 100 and cost 512.
+    _, passes = cut(unlike([100, 700, 700, 100]), 16384, row_tokens=1)
+    assert [part.tree.token.shape for part in passes] == [(2, 700), (2, 100)]
+
+
+def test_long_rows_without_branches_are_apart_from_rows_with_some():
+    # Fails when they wait for a tenth to be spared: a mask for all of them costs more.
+    branches = [np.append(np.full(550, 1), [number]) for number in range(2, 52)]
+    tree, passes = cut([*branches, *transcript(1, 1500), *transcript(1, 1400, seed=1)], 16384, row_tokens=600)
+    assert sorted(tree.size.tolist()) == [600, 1400, 1500]
+    assert [(part.tree.token.shape, part.tree.is_chain.all()) for part in passes] == [
+        ((2, 1500), True),
+        ((1, 600), False),
+    ]
+    # Without the branches nothing is spared that is worth another order.
+    _, passes = cut([*transcript(1, 1500), *transcript(1, 1400, seed=1)], 16384)
+    assert [part.tree.size.tolist() for part in passes] == [
+        cut_sizes([*transcript(1, 1500), *transcript(1, 1400, seed=1)])
+    ]
+
+
+def cut_sizes(sequences):
+    """Lengths in lexicographic order."""
+    return [len(sequence) for sequence in sorted(sequences, key=lambda one: one.tolist())]

@@ -559,3 +559,31 @@ def test_moments_that_were_read_from_a_file_come_to_the_device_of_the_weights(ma
     elsewhere.restore(saved, learner.version)
     found = [tensor for state in elsewhere.optimizer.state.values() for tensor in state.values()]
     assert {tensor.device.type for tensor in found} == {"meta"}
+
+
+def test_steps_without_advantage_do_not_go_through_the_model_and_change_no_update(make_model, batch):
+    # Fails when the optimiser is not stepped on a zero gradient, or a regulariser loses tokens.
+    advantage, weight = numbers(batch)
+    quiet = batch.spread(np.where(np.arange(batch.num_steps) % 3 == 0, 0.0, 1.0))
+    for advantages in (advantage * quiet, np.zeros(batch.num_tokens)):
+        found = []
+        for silent in (False, True):
+            model = make_model(seed=1)
+            learner = make_learner(model, loss=clipped_surrogate, silent=silent)
+            learner.update(batch, advantage, weight)  # so that there is momentum
+            tokens = learner.scorer.tokens
+            learner.update(batch, advantages, weight)
+            found.append((weights(model), learner.scorer.tokens - tokens, learner.version))
+        (expected, whole, _), (got, part, version) = found
+        torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+        assert version == 2
+        assert 0 < part < whole
+    seen = []
+    bonus = Regulariser(
+        "entropy",
+        lambda *, token_entropy: seen.append(len(token_entropy)) or -token_entropy,
+        ("token_entropy",),
+        Schedule(0.1, 0.1),
+    )
+    make_learner(make_model(seed=1), silent=True, regularisers=[bonus]).update(batch, advantage * quiet, weight)
+    assert sum(seen) == batch.num_tokens

@@ -33,9 +33,8 @@ class Entropy:
     def columns(self, batch: EpisodeBatch) -> dict[str, np.ndarray]:
         """`token_entropy`, float64 [K], and `entropy`, float64 [N], nats."""
         distinct = DistinctReplies(batch, np.arange(batch.num_steps))
-        found = self._scorer.score(distinct.contexts, distinct.replies, want=("entropy",))["entropy"]
         per_token = np.zeros(batch.num_tokens)
-        per_token[distinct.index] = distinct.to_all(found)
+        per_token[distinct.index] = distinct.score(self._scorer, want=("entropy",))["entropy"]
         tokens = np.diff(batch.token_splits)
         total = np.bincount(batch.step_of_token, weights=per_token, minlength=batch.num_steps)
         return {"token_entropy": per_token, "entropy": total / np.maximum(tokens, 1)}

@@ -41,6 +41,5 @@ class ReferenceLogprob:
         distinct = DistinctReplies(batch, np.arange(batch.num_steps))
         logprob = np.empty(batch.num_tokens)
         with self._as_reference():
-            scores = self._scorer.score(distinct.contexts, distinct.replies)["logprob"]
-        logprob[distinct.index] = distinct.to_all(scores)
+            logprob[distinct.index] = distinct.score(self._scorer)["logprob"]
         return {"reference_logprob": logprob}

@@ -5,6 +5,7 @@ import torch
 from lapwing.core.errors import UserError
 
 MERGEABLE = True
+SILENT = True
 NEEDS = ()
 
 

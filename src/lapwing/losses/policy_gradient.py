@@ -3,6 +3,7 @@
 import torch
 
 MERGEABLE = True
+SILENT = True
 NEEDS = ()
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from lapwing.core.clean_text import encodable
 from lapwing.core.errors import UserError
 from lapwing.core.types import Message
+from lapwing.models.verbatim import Frames, is_verbatim
+from lapwing.models.word_table import WordTable, is_by_words
 
 # Stands for a reply in a rendered dialogue. No text from outside holds a NUL once it is neutral.
 REPLY = "\0reply\0"
@@ -73,6 +75,8 @@ class ChatFormat:
         if not tokenizer.chat_template:
             raise UserError("The tokenizer has no chat template; choose an instruction-tuned model.")
         self.tokenizer = tokenizer
+        self._table = WordTable(tokenizer) if is_by_words(tokenizer) else None
+        self._unknown: int | None = tokenizer.unk_token_id
         self._folds_system = self._joins_users = False
         self._switch: dict[str, bool] = {}
         self._render([_user(_ASKED)])
@@ -97,6 +101,8 @@ class ChatFormat:
         self._pad = "" if isinstance(around, str) or end is None else _blanks_before(around.tail)
         self.opened = "" if isinstance(around, str) else _opened(around.opening)
         self._fits_tools: bool | None = None
+        # Most of the time of a short prompt is the template's.
+        self._frames = Frames(self._render) if is_verbatim(tokenizer) else None
 
     def text(self, messages: Sequence[Message], tools: Any = None) -> str:
         """A dialogue as the model reads it, up to where its reply begins.
@@ -108,6 +114,8 @@ class ChatFormat:
         Raises:
           UserError: the template refuses the dialogue.
         """
+        if tools is None and self._frames is not None:
+            return self._frames(messages)
         return self._render(messages, tools=tools)
 
     def encode(self, messages: Sequence[Message], tools: Any = None) -> np.ndarray:
@@ -248,11 +256,12 @@ class ChatFormat:
 
     def _ids(self, text: str) -> list[int]:
         # The template writes the token that opens a text, where there is one.
-        return self.tokenizer.encode(encodable(text), add_special_tokens=False)
+        text = encodable(text)
+        return self.tokenizer.encode(text, add_special_tokens=False) if self._table is None else self._table.ids(text)
 
     def _tokens(self, text: str) -> np.ndarray:
         ids = self._ids(text)
-        unknown = self.tokenizer.unk_token_id
+        unknown = self._unknown
         if unknown is not None and unknown in ids:
             # The model may have said the unknown token itself; what must not happen is that a word becomes it.
             words = {word for word in text.split() if self.tokenizer.unk_token not in word}

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 
 from lapwing.core.errors import UserError
+from lapwing.core.ragged import lengths_to_splits
 from lapwing.models.head import Squash, score_tokens
-from lapwing.models.masks import attention_masks
+from lapwing.models.last_layer import last_layer_at
+from lapwing.models.masks import attention_masks, is_causal
 from lapwing.models.tree import Part, Tree, grow, parts
 
 LOGIT_BYTES = 2**30
@@ -24,16 +26,55 @@ class Scored(NamedTuple):
     entropy: torch.Tensor | None
 
 
+class Questions(NamedTuple):
+    """K tokens at places of sequences, which are scored.
+
+    Attributes:
+      sequences: token ids, each with at least one.
+      row: the sequence that each token belongs to, int64 [K].
+      place: the token of the sequence that stands before it, int64 [K].
+      token: int64 [K].
+    """
+
+    sequences: list[np.ndarray]
+    row: np.ndarray
+    place: np.ndarray
+    token: np.ndarray
+
+
 def hidden_states(body: Any, tree: Tree, nodes: np.ndarray) -> torch.Tensor:
-    """The last hidden states of a model's body at the chosen nodes of a tree, [len(nodes), width]."""
+    """The last hidden states of a model's body at the chosen nodes of a tree, [len(nodes), width].
+
+    Args:
+      body: of transformers.
+      tree: B packed rows.
+      nodes: flat indices.
+    """
     parameter = next(body.parameters())
-    hidden = body(
-        input_ids=torch.from_numpy(tree.token).to(parameter.device),
-        position_ids=torch.from_numpy(tree.position).to(parameter.device),
-        attention_mask=attention_masks(body.config, tree, parameter),
-        use_cache=False,
-    ).last_hidden_state
-    return hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(nodes).to(hidden.device)]
+    inputs = {
+        "input_ids": torch.from_numpy(tree.token).to(parameter.device),
+        "position_ids": torch.from_numpy(tree.position).to(parameter.device),
+        "attention_mask": attention_masks(body.config, tree, parameter, causal=is_causal(body)),
+    }
+    place, at = _by_row(nodes, *tree.token.shape)
+    hidden = last_layer_at(body, torch.from_numpy(place).to(parameter.device), **inputs)
+    if hidden is None:
+        hidden, at = body(**inputs, use_cache=False).last_hidden_state, nodes
+    return hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(at).to(hidden.device)]
+
+
+def _by_row(nodes: np.ndarray, rows: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places of nodes in each row, [B, W], and where each node stands in that array, flat.
+
+    Rows with fewer nodes than others name their first token again.
+    """
+    row, place = np.divmod(nodes, width)
+    count = np.bincount(row, minlength=rows)
+    order = np.empty(len(nodes), dtype=np.int64)
+    order[np.argsort(row, kind="stable")] = np.arange(len(nodes)) - np.repeat(np.cumsum(count) - count, count)
+    places = np.zeros((rows, int(count.max(initial=1))), dtype=np.int64)
+    places[row, order] = place
+    return places, row * places.shape[1] + order
 
 
 def next_token_logits(model: torch.nn.Module, tree: Tree, nodes: np.ndarray) -> torch.Tensor:
@@ -116,50 +157,27 @@ class Scorer:
         Yields:
           `Scored`, every token in exactly one of them.
         """
-        lengths = np.array([len(reply) for reply in replies], dtype=np.int64)
-        ends = np.cumsum(lengths)
-        row_of: dict[bytes, int] = {}
-        rows: list[np.ndarray] = []
-        members: list[list[int]] = []
-        for step, (context, reply) in enumerate(zip(contexts, replies, strict=True)):
-            if len(reply) == 0:
-                continue
-            row = np.concatenate([context, reply[:-1]]) if len(reply) > 1 else context
-            key = row.tobytes()
-            at = row_of.setdefault(key, len(rows))
-            if at == len(rows):
-                rows.append(row)
-                members.append([])
-            members[at].append(step)
-        if rows:
+        return self.answers(_questions(contexts, replies), entropy=entropy)
+
+    def answers(self, questions: Questions, *, entropy: bool = False) -> Iterator[Scored]:
+        """Score tokens at places of sequences, as `micro_batches` does; a transcript's replies lie in one sequence."""
+        if len(questions.token):
+            rows, row = _different(questions.sequences, questions.row)
             tree = grow(rows, row_tokens=self.row_tokens)
-            yield from self._forward(tree, members, replies, ends, entropy)
+            starts = lengths_to_splits(np.array([len(sequence) for sequence in rows]))
+            node = np.concatenate(tree.node)[starts[row] + questions.place]
+            yield from self._forward(tree, node, questions.token.astype(np.int64), entropy)
         elif self.passes is not None:
             yield from self._without_tokens(self.passes.count(0), entropy)
 
-    def _forward(
-        self,
-        tree: Tree,
-        members: list[list[int]],
-        replies: Sequence[np.ndarray],
-        ends: np.ndarray,
-        entropy: bool,
-    ) -> Iterator[Scored]:
-        # One entry per reply token: its number, the node that predicts it, and the token itself.
-        index, node, token = [], [], []
-        for row, steps in enumerate(members):
-            for step in steps:
-                reply = replies[step]
-                index.append(np.arange(ends[step] - len(reply), ends[step]))
-                node.append(tree.node[row][len(tree.node[row]) - len(reply) :])
-                token.append(reply)
-        index, node, token = np.concatenate(index), np.concatenate(node), np.concatenate(token).astype(np.int64)
+    def _forward(self, tree: Tree, node: np.ndarray, token: np.ndarray, entropy: bool) -> Iterator[Scored]:
+        """Score tokens, each predicted at a node of a tree."""
         own, further = parts(tree, node, batch_tokens=self.batch_tokens), 0
         if self.passes is not None:
             needed = sum(1 for _ in parts(tree, node, batch_tokens=self.batch_tokens))
             further = self.passes.count(needed) - needed
         for part in own:
-            yield Scored(index[part.chosen], *self._pass(part, token[part.chosen], entropy))
+            yield Scored(part.chosen, *self._pass(part, token[part.chosen], entropy))
         yield from self._without_tokens(further, entropy)
 
     def _without_tokens(self, count: int, entropy: bool) -> Iterator[Scored]:
@@ -221,20 +239,47 @@ class Scorer:
         Returns:
           float64 arrays [K] by name.
         """
+        return self.score_answers(_questions(contexts, replies), want=want)
+
+    def score_answers(self, questions: Questions, *, want: tuple[str, ...] = ("logprob",)) -> dict[str, np.ndarray]:
+        """Score tokens at places of sequences without gradients, as `score` does."""
         while True:
             with contextlib.suppress(torch.OutOfMemoryError):
-                return self._all(contexts, replies, want)
+                return self._all(questions, want)
             self.shrink()
 
-    def _all(
-        self, contexts: Sequence[np.ndarray], replies: Sequence[np.ndarray], want: tuple[str, ...]
-    ) -> dict[str, np.ndarray]:
-        total = sum(len(reply) for reply in replies)
-        result = {name: np.zeros(total) for name in want}
+    def _all(self, questions: Questions, want: tuple[str, ...]) -> dict[str, np.ndarray]:
+        result = {name: np.zeros(len(questions.token)) for name in want}
         with torch.no_grad():
-            for scored in self.micro_batches(contexts, replies, entropy="entropy" in want):
+            for scored in self.answers(questions, entropy="entropy" in want):
                 if "logprob" in result:
                     result["logprob"][scored.index] = scored.logprob.double().cpu().numpy()
                 if "entropy" in result and scored.entropy is not None:
                     result["entropy"][scored.index] = scored.entropy.double().cpu().numpy()
         return result
+
+
+def _questions(contexts: Sequence[np.ndarray], replies: Sequence[np.ndarray]) -> Questions:
+    """The tokens of replies, each after its own context."""
+    length = np.array([len(reply) for reply in replies], dtype=np.int64)
+    start = np.array([len(context) for context in contexts], dtype=np.int64) - 1
+    rows = [
+        np.concatenate([context, reply[:-1]]) if len(reply) > 1 else context
+        for context, reply in zip(contexts, replies, strict=True)
+    ]
+    token = np.concatenate([np.zeros(0, dtype=np.int64), *replies])
+    place = np.repeat(start - lengths_to_splits(length)[:-1], length) + np.arange(len(token))
+    return Questions(rows, np.repeat(np.arange(len(rows)), length), place, token)
+
+
+def _different(sequences: Sequence[np.ndarray], row: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The different ones among the sequences that are asked about, and the number of each question's."""
+    numbers: dict[bytes, int] = {}
+    found: list[np.ndarray] = []
+    asked, which = np.unique(row, return_inverse=True)
+    number = np.empty(len(asked), dtype=np.int64)
+    for at, i in enumerate(asked.tolist()):
+        number[at] = numbers.setdefault(sequences[i].tobytes(), len(found))
+        if number[at] == len(found):
+            found.append(sequences[i])
+    return found, number[which.reshape(-1)]

@@ -18,7 +18,7 @@ from lapwing.models.recompute import recomputing
 from lapwing.models.scorer import Scored, Scorer
 from lapwing.training.adamw import AdamW, Schedule, make_optimizer
 from lapwing.training.master_weights import Masters, MasterWeights, on_host
-from lapwing.training.tokens import Sums, Tokens, truncated_behavior
+from lapwing.training.tokens import Sums, Tokens, heard, truncated_behavior
 
 Loss = Callable[..., torch.Tensor]
 
@@ -57,6 +57,7 @@ class Learner:
         loss: Loss,
         loss_needs: Sequence[str] = (),
         mergeable: bool = True,
+        silent: bool = False,
         regularisers: Sequence[Regulariser] = (),
         optimizer: AdamW | None = None,
         seed: int,
@@ -74,6 +75,8 @@ class Learner:
           loss: keyword tensors [K] to one number per token.
           loss_needs: the arguments of the loss besides `logprob` that it takes, by name.
           mergeable: the loss may be evaluated on any part of the tokens.
+          silent: the loss of a token whose advantage is 0 is 0, whatever the weights: unless a regulariser is active,
+            steps of nothing but such tokens need not go through the model, and do not.
           regularisers: further terms.
           optimizer: its settings.
           seed: of the run, for the split into minibatches.
@@ -90,6 +93,7 @@ class Learner:
         self.loss = loss
         self.loss_needs = tuple(loss_needs)
         self.mergeable = mergeable
+        self.silent = silent
         self.regularisers = tuple(regularisers)
         self.settings = optimizer or AdamW()
         self.seed = seed
@@ -149,6 +153,8 @@ class Learner:
         for epoch in range(self.settings.epochs):
             parts = self._minibatches(batch, steps, epoch)
             for part in parts:
+                if self.silent and not any(r.coefficient(progress) for r in self.regularisers):
+                    part = heard(batch, part, advantage)
                 # Each part stands for the whole batch, so that its weights count as often as there are parts.
                 tokens = Tokens(
                     batch,
@@ -260,7 +266,7 @@ class Learner:
             return self._carry_through(tokens, active)
         sums = self._through(tokens, True, lambda scored, sums: self._backward(tokens, scored, active, sums))
         if self.ranks is not None:
-            sums.over(self.ranks, len(tokens.replies))
+            sums.over(self.ranks, tokens.num_pairs)
         return sums
 
     def _through(self, tokens: Tokens, entropy: bool, backward: Callable[[Scored, Sums], None]) -> Sums:

@@ -149,6 +149,14 @@ class Tokens(DistinctReplies):
         return given
 
 
+def heard(batch: EpisodeBatch, steps: np.ndarray, advantage: np.ndarray) -> np.ndarray:
+    """The steps with a token whose advantage is not 0; one at least: the optimiser steps on a zero gradient too."""
+    speaks = np.zeros(batch.num_steps, dtype=bool)
+    speaks[batch.step_of_token[advantage != 0]] = True
+    found = steps[speaks[steps]]
+    return found if len(found) else steps[:1]
+
+
 class Sums:
     """Running sums of what is logged, over the tokens of one update or of several."""
 
