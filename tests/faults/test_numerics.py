@@ -307,7 +307,7 @@ def test_f41_no_token_is_drawn_from_logits_that_are_not_finite(make_model, token
         with pytest.raises(NonFiniteError, match=r"logits are not finite for 1 of 1 .* weights are damaged.*resume"):
             generator.generate([Request(prompt, 7)])
         with pytest.raises(NonFiniteError):
-            generator.draw_first([prompt], np.array([0]), np.array([7], dtype=np.uint64))
+            generator.draw_replies([prompt], np.array([0]), np.array([7], dtype=np.uint64))
 
 
 # F42: a softmax over nothing but −∞. Fails when only NaN is looked for.
@@ -522,7 +522,7 @@ def test_f43_a_reply_ends_with_the_last_position_and_a_longer_context_gets_none(
     assert {reply.stop_reason for reply in replies} == {"length"}
     assert [len(r.token) for r in generator.generate([Request(long[-1], 1)])] == [0]
     with pytest.raises(UserError, match="A context has 15 tokens, and the model 12 positions"):
-        generator.draw_first(long, np.arange(5), np.arange(5, dtype=np.uint64))
+        generator.draw_replies(long, np.arange(5), np.arange(5, dtype=np.uint64))
 
 
 # F43: nothing but the end token, or no token at all. Fails when an empty text is looked up among the legal actions.

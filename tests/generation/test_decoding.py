@@ -388,3 +388,49 @@ class Largest(torch.utils._python_dispatch.TorchDispatchMode):
             if isinstance(part, torch.Tensor):
                 self.numel = max(self.numel, part.numel())
         return made
+
+
+@pytest.mark.parametrize("kind", ["right", "wrong in the end", "wrong at once"])
+def test_guessed_tokens_change_no_reply(toy, kind):
+    # Fails when a token after a wrong guess is kept, or what was computed for one is seen later.
+    asked = toy.requests()
+    expected = toy.generator().generate(asked)
+    said = [reply.token.tolist() for reply in expected]
+    generator = toy.generator()
+    passes = []
+    hook = toy.model.base_model.register_forward_pre_hook(lambda *_: passes.append(1))
+    try:
+        generator.generate(asked)
+        plain = len(passes)
+        generator.forget()
+        if kind == "right":
+            guesses = said
+        elif kind == "wrong in the end":
+            guesses = [[*reply[: len(reply) // 2], *(9 for _ in reply[len(reply) // 2 :])] for reply in said]
+        else:
+            guesses = [[9] * 24]
+        generator._guesses.add_tokens([guess for guess in guesses for _ in range(2)])
+        passes.clear()
+        assert_same_replies(generator.generate(asked), expected)
+    finally:
+        hook.remove()
+    assert (len(passes) < plain) == (kind == "right") or kind == "wrong in the end"
+
+
+def test_the_same_replies_again_take_fewer_passes_and_the_prefixes_stay_right(qwen):
+    asked = [Request(request.prompt, 7) for request in qwen.requests(8)]  # equal noise: equal replies to equal contexts
+    generator = qwen.generator(greedy=True)
+    passes = []
+    hook = qwen.model.base_model.register_forward_pre_hook(lambda *_: passes.append(1))
+    try:
+        first = generator.generate([asked[0]] * 4)
+        alone = len(passes)
+        passes.clear()
+        assert_same_replies(generator.generate([asked[0]] * 4), first)
+        assert len(passes) < alone / 4
+        # The next turn extends what was kept of a conversation, guessed tokens included.
+        longer = np.concatenate([asked[0].prompt.token, first[0].token, qwen.contexts[1]])
+        turn = [Request(prompt(longer), 3)]
+        assert_same_replies(generator.generate(turn), qwen.generator(greedy=True).generate(turn))
+    finally:
+        hook.remove()

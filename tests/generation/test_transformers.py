@@ -255,17 +255,46 @@ def test_nothing_asked_nothing_answered(sharp, tokenizer, way):
     assert Transformers(sharp, tokenizer, max_tokens=4, **way).generate([]) == []
 
 
+@pytest.mark.parametrize("max_tokens", [1, 6])
 @pytest.mark.parametrize("on_device", [True, False])
 @pytest.mark.parametrize("greedy", [True, False])
-def test_first_tokens_of_many_replies_are_those_of_generate(sharp, tokenizer, on_device, greedy):
-    generator = Transformers(sharp, tokenizer, max_tokens=1, on_device=on_device, greedy=greedy)
+def test_many_replies_to_few_prompts_are_those_of_generate(sharp, tokenizer, on_device, greedy, max_tokens):
+    def make():
+        return Transformers(sharp, tokenizer, max_tokens=max_tokens, cache=False, on_device=on_device, greedy=greedy)
+
     contexts, asked = prompts(), requests(200)
-    index = np.arange(200) % len(contexts)
-    token, logprob = generator.draw_first(contexts, index, np.array([one.key for one in asked], dtype=np.uint64))
-    replies = generator.generate(asked)
-    assert token.dtype == np.int32
-    assert token.tolist() == [int(reply.token[0]) for reply in replies]
-    np.testing.assert_allclose(logprob, [reply.logprob[0] for reply in replies], atol=1e-12)
+    index, keys = np.arange(200) % len(contexts), np.array([one.key for one in asked], dtype=np.uint64)
+    generator = make()
+    drawn = generator.draw_replies(contexts, index, keys)
+    replies = make().generate(asked)
+    tokens = [drawn.replies[which].tolist() for which in drawn.reply]
+    assert all(reply.dtype == np.int32 for reply in drawn.replies)
+    assert len({tuple(reply.tolist()) for reply in drawn.replies}) == len(drawn.replies)
+    assert tokens == [reply.token.tolist() for reply in replies]
+    assert np.diff(drawn.splits).tolist() == [len(token) for token in tokens]
+    # What was computed ahead, or in another order, moves the last bits.
+    np.testing.assert_allclose(drawn.logprob, np.concatenate([reply.logprob for reply in replies]), atol=1e-5)
+    again = generator.draw_replies(contexts, index, keys)
+    assert [again.replies[which].tolist() for which in again.reply] == tokens
+
+
+def test_likely_replies_are_computed_along_with_their_prompts(sharp, tokenizer):
+    # Fails when what follows a reply's first token costs a pass of its own although that reply was drawn before.
+    first = prompts()[0]
+    Transformers(sharp, tokenizer, max_tokens=5, cache=False).generate(requests(20))  # the model is tried out
+    passes = []
+    sharp.base_model.register_forward_pre_hook(lambda *_: passes.append(1))
+    for known in (False, True):
+        generator = Transformers(sharp, tokenizer, max_tokens=5, cache=False, greedy=True)
+        if known:
+            reply = generator.generate([Request(first, 1)])[0].token
+            assert len(reply) > 2
+        passes.clear()
+        # The same prompt under another key is computed anew.
+        copies = [Prompt(first.token, key) for key in (b"a", b"b", b"c")]
+        drawn = generator.draw_replies(copies, np.arange(3), np.arange(3, dtype=np.uint64))
+        assert len(drawn.replies) == 1
+        assert len(passes) == (1 if known else len(drawn.replies[0]))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

@@ -145,10 +145,12 @@ def _cache_tokens(main: build.StagePlan, config: Any, dtype: str, episodes: int)
     from lapwing.models.footprint import cache_bytes_per_token
 
     generation = main.generation.settings
-    if build.is_cloned(main) or not generation.get("cache", False) or generation["max_tokens"] == 1:
+    small = config.get_text_config().vocab_size <= _SMALL_VOCABULARY
+    cached = generation.get("cache")
+    if build.is_cloned(main) or not (not small if cached is None else cached) or generation["max_tokens"] == 1:
         return 0
     slots = -(-(_context_tokens(main) + generation["max_tokens"] + 1) // _SLOTS) * _SLOTS
-    if config.get_text_config().vocab_size <= _SMALL_VOCABULARY:
+    if small:
         return min(episodes * slots, max(generation["batch_tokens"], slots))
     most = generation.get("cache_bytes") or (_CACHE_BYTES if dtype == "float32" else None)
     wanted = episodes * slots

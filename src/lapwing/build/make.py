@@ -132,9 +132,10 @@ def make_generator(stage: StagePlan, shop: Workshop, *, ends: frozenset[int], **
       ends: the tokens that end a reply.
       changes: what differs from the settings, and the stop strings.
     """
-    # Not every generator is told which tokens end a reply.
+    # Not every generator is told which tokens end a reply, and whether contexts extend each other.
     asked = inspect.signature(stage.generation.make).parameters
-    given = {"ends": ends} if "ends" in asked else {}
+    known = {"ends": ends, "append_only": getattr(stage.context.make, "append_only", False)}
+    given = {name: value for name, value in known.items() if name in asked}
     return stage.generation.make(shop.model, shop.tokenizer, **{**stage.generation.settings, **given, **changes})
 
 
@@ -278,6 +279,7 @@ def _make_learner(stage: StagePlan, shop: Workshop) -> Any:
         loss=bind(stage.loss),
         loss_needs=[name for name in tensors_of(stage.loss) if name != "logprob"],
         mergeable=constant(stage.loss, "MERGEABLE", False),
+        silent=constant(stage.loss, "SILENT", False),
         regularisers=[
             Regulariser(
                 name=part.name,

@@ -57,6 +57,7 @@ _INJECTED = {
     "tokenizer",
     "stop",
     "ends",
+    "append_only",
     "vocabulary",
     "generator",
     "ask_person",

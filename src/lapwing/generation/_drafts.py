@@ -121,3 +121,10 @@ class Endings:
     def _occurs(self, token: Sequence[int]) -> bool:
         text = self.tokenizer.decode(token)
         return any(stop in text for stop in self.stop)
+
+
+def ends_of(tokenizer: Any, ends: frozenset[int] | None) -> frozenset[int]:
+    """The tokens that end a reply: those that are given, or the tokenizer's."""
+    if ends is not None:
+        return ends
+    return frozenset(() if tokenizer.eos_token_id is None else {tokenizer.eos_token_id})

@@ -1,12 +1,13 @@
 """What is remembered of contexts under one version of the weights: distributions, or last hidden states."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from lapwing.core.errors import LapwingError
+from lapwing.generation._replies import Wanted
 from lapwing.generation._sampling import damaged
 from lapwing.models.scorer import hidden_states, next_token_logits
 from lapwing.models.tree import grow, parts
@@ -49,6 +50,12 @@ def distributions(logits: torch.Tensor, temperature: float) -> list[Distribution
     if len(rows) and not np.isfinite(most := rows.max(axis=-1)).all():
         raise damaged(int((~np.isfinite(most)).sum()), len(rows), "contexts")
     return [Distribution(row) for row in rows]
+
+
+def entry_bytes(model: Any, on_device: bool) -> int:
+    """Bytes of what is remembered of one context: a hidden state, or log-probabilities and their running sum."""
+    text = model.config.get_text_config()
+    return text.hidden_size * next(model.parameters()).dtype.itemsize if on_device else 16 * text.vocab_size
 
 
 class WeightsStamp:
@@ -128,6 +135,9 @@ class Memo:
     def __len__(self) -> int:
         return len(self._values)
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._values
+
     def __getitem__(self, key: bytes) -> Any:
         return self._values[key]
 
@@ -135,26 +145,44 @@ class Memo:
         """Forget everything."""
         self._values.clear()
 
-    def remember(self, wanted: dict[bytes, np.ndarray], count: Callable[[int], None]) -> None:
+    def remember(self, wanted: Iterable[Wanted], count: Callable[[int], None]) -> None:
         """Compute what is not remembered yet; afterwards all that is wanted can be looked up.
 
         Args:
-          wanted: contexts by key.
+          wanted: sequences.
           count: is told how many tokens went through the model.
         """
-        missing = [(key, token) for key, token in wanted.items() if key not in self._values]
+        wanted = list(wanted)
+        missing = self._missing(wanted)
         if not missing:
             return
-        if len(self._values) + len(missing) > self._most:
+        if len(self._values) + sum(len(keys) for _, keys in missing) > self._most:
             self._values.clear()
-            missing = list(wanted.items())
-        tree = grow([token for _, token in missing], row_tokens=self.row_tokens)
+            missing = self._missing(wanted)
+            if sum(len(keys) for _, keys in missing) > self._most:  # then nothing is computed ahead
+                missing = self._missing([one for one in wanted if len(one.keys) == 1])
+        tree = grow([token for token, _ in missing], row_tokens=self.row_tokens)
         count(tree.num_tokens)
-        for part in parts(tree, tree.last, batch_tokens=self.batch_tokens):
+        nodes = [tree.node[i][[place for place, _ in found]] for i, (_, found) in enumerate(missing)]
+        keys = [key for _, found in missing for _, key in found]
+        for part in parts(tree, np.concatenate(nodes), batch_tokens=self.batch_tokens):
             with torch.no_grad():
                 rows = self._compute(part.tree, part.nodes)
             for i, at in zip(part.chosen.tolist(), part.inverse.tolist(), strict=True):
-                self._values[missing[i][0]] = rows[at]
+                self._values[keys[i]] = rows[at]
+
+    def _missing(self, wanted: Sequence[Wanted]) -> list[tuple[np.ndarray, list[tuple[int, bytes]]]]:
+        """The sequences of which something is missing: places and keys of what is, each key once."""
+        seen: set[bytes] = set()
+        missing = []
+        for token, keys in wanted:
+            first = len(token) - len(keys)
+            found = [(at, key) for at, key in enumerate(keys, first) if key not in self._values and key not in seen]
+            if found:
+                seen.update(key for _, key in found)
+                # What comes after the last missing one is not needed.
+                missing.append((token[: found[-1][0] + 1], found))
+        return missing
 
     def _compute(self, tree: Any, nodes: np.ndarray) -> Any:
         if self.temperature is None:

@@ -7,8 +7,11 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from lapwing.core.errors import UserError
 from lapwing.generation._prefixes import Layers
 
+# Up to this many entries, whole distributions are kept on the host.
+_SMALL_VOCABULARY = 4096
 _TYPES = ("full_attention", "sliding_attention")
 # Their attention takes any mask [B, 1, Q, L].
 _IMPLEMENTATIONS = ("sdpa", "eager", "flex_attention")
@@ -30,6 +33,24 @@ def unsupported(config: Any) -> str:
         return f"has layers of type {', '.join(unknown)}"
     implementation = getattr(config, "_attn_implementation", None)
     return "" if implementation in _IMPLEMENTATIONS else f"computes attention with '{implementation}'"
+
+
+def draws_on_device(model: Any, wanted: bool | None, *, append_only: bool) -> bool:
+    """Whether tokens are drawn on the model's device, as a setting and what fits decide.
+
+    Raises:
+      UserError: it is wanted, and the model cannot be decoded on slots.
+    """
+    why_not = unsupported(model.config)
+    if wanted and why_not:
+        raise UserError(
+            "generation.on_device needs a model that attends to tokens with 'sdpa' or 'eager', but this one "
+            f"{why_not}; leave on_device out."
+        )
+    if wanted is not None or why_not:
+        return bool(wanted)
+    large = model.config.get_text_config().vocab_size > _SMALL_VOCABULARY
+    return large or append_only or next(model.parameters()).device.type != "cpu"
 
 
 class _Place(NamedTuple):

@@ -12,14 +12,14 @@ from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.core.types import Completion, Prompt, Request
 from lapwing.generation._decoding import Counts, Decoder, Memory
-from lapwing.generation._drafts import Draft, Endings
-from lapwing.generation._memo import Distribution, Memo, WeightsStamp, distributions
+from lapwing.generation._drafts import Draft, Endings, ends_of
+from lapwing.generation._memo import Distribution, Memo, WeightsStamp, distributions, entry_bytes
+from lapwing.generation._replies import Drawn, Guesses, draw_replies, wanted
 from lapwing.generation._sampling import sample
-from lapwing.generation._slots import unsupported
+from lapwing.generation._slots import draws_on_device
 from lapwing.models.head import Squash
 
-# Up to this many entries, whole distributions are kept on the host.
-_SMALL_VOCABULARY = 4096
+_NOTHING = np.zeros(0, dtype=np.int32)
 
 
 class Transformers:
@@ -46,7 +46,7 @@ class Transformers:
         temperature: float = 1.0,
         greedy: bool = False,
         stop: tuple[str, ...] = (),
-        cache: bool = True,
+        cache: bool | None = None,
         row_tokens: int = 160,
         batch_tokens: int = 16384,
         memo_bytes: int = 256 * 2**20,
@@ -54,6 +54,7 @@ class Transformers:
         on_device: bool | None = None,
         cache_bytes: int | None = None,
         prefix_bytes: int | None = None,
+        append_only: bool = False,
     ) -> None:
         """Make the generator.
 
@@ -63,47 +64,47 @@ class Transformers:
           temperature: logits are divided by it, above 0.
           greedy: take the most probable token; log-probabilities stay those at `temperature`.
           stop: a reply ends with the first of these strings; it is kept in the reply.
-          cache: decode on a key–value cache.
+          cache: decode on a key–value cache; None does so unless tokens are drawn on the host, where trees of all the
+            replies that begin alike are cheaper.
           row_tokens, batch_tokens: sizes of packed rows and of one forward pass, in tokens.
           memo_bytes: forget all that is remembered of contexts without the cache when it would take more.
           ends: ids of all tokens that end a reply; None is the tokenizer's end token.
           on_device: draw on the model's device, on a cache of slots; None does so where the vocabulary has more than
-            4,096 entries or the model is not on the CPU.
+            4,096 entries, the model is not on the CPU, or contexts extend each other.
           cache_bytes, prefix_bytes: keys and values of one batch, and those that are kept between calls (0 keeps
             none), where tokens are drawn on the device; None takes 60 % and 20 % of the free memory of a CUDA device,
             and 2 GiB and 1 GiB elsewhere; given, they make the layout of batches, and so the last bits, repeat.
+          append_only: the context of a step is that of the step before, its reply, and more.
 
         Raises:
           UserError: the reply budget is below 1, the temperature is not positive, a size is negative, or drawing on
             the device is wanted of a model that cannot be decoded on slots.
         """
-        if max_tokens < 1:
-            raise UserError(f"A reply needs a budget of at least 1 token, not {max_tokens}; set generation.max_tokens.")
-        if not temperature > 0:
-            raise UserError(f"generation.temperature is above 0, not {temperature}; for greedy decoding set greedy.")
-        for name, size in (("cache_bytes", cache_bytes), ("prefix_bytes", prefix_bytes)):
-            if size is not None and size < 0:
-                raise UserError(f"generation.{name} is a number of bytes, at least 0, not {size}.")
+        _check(max_tokens, temperature, cache_bytes=cache_bytes, prefix_bytes=prefix_bytes)
         self.model = model
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.temperature = temperature
         self.greedy = greedy
         self.stop = stop
-        self.cache = cache
         self.row_tokens = row_tokens
         self.batch_tokens = batch_tokens
         self.memo_bytes = memo_bytes
-        self.on_device = _on_device(model, on_device)
+        self.on_device = draws_on_device(model, on_device, append_only=append_only)
+        self.cache = self.on_device if cache is None else cache
+        self.append_only = append_only
+        config: Any = model.config
+        self._positions: int = getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31
         # What follows is shared by the copies of a generator: it depends on the model alone.
         self.counts = Counts()
-        self._endings = Endings(tokenizer, _ends(tokenizer, ends), stop)
+        self._endings = Endings(tokenizer, ends_of(tokenizer, ends), stop)
         self._memory = Memory(batch_tokens, cache_bytes, prefix_bytes)
+        self._guesses = Guesses()
         self._stamp = WeightsStamp(model)
         self._memo = Memo(
             model,
             temperature=None if self.on_device else temperature,
-            entry_bytes=_entry_bytes(model, self.on_device),
+            entry_bytes=entry_bytes(model, self.on_device),
             most_bytes=memo_bytes,
             row_tokens=row_tokens,
             batch_tokens=batch_tokens,
@@ -123,6 +124,7 @@ class Transformers:
     def forget(self) -> None:
         """Empty the memo: the weights changed, or a checkpoint wants the same bits after a resume."""
         self._memo.clear()
+        self._guesses.clear()
         self._memory.prefixes.clear()
         self._stamp.take()
 
@@ -131,10 +133,13 @@ class Transformers:
         self._memory.prefixes.clear()
 
     def prefetch(self, prompts: Sequence[Prompt]) -> None:
-        """Compute the first-token distributions of these prompts together, where that is cheap."""
+        """Compute the first-token distributions of these prompts together, where that is cheap.
+
+        Once replies were drawn under these weights, what follows the likely ones is computed along.
+        """
         if not self._decodes_on_cache and not self.on_device:
             self._check_weights()
-            self._remember({prompt.key: prompt.token for prompt in prompts if self._room(prompt) > 0})
+            self._remember([(prompt, _NOTHING) for prompt in prompts if self._room(prompt) > 0])
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Sample one reply for each request, in order.
@@ -157,14 +162,18 @@ class Transformers:
                 self._generate_on_trees(live)
             elif self.on_device:
                 self._decoder().run(live)
+                self._guesses.add_tokens([draft.token for draft in live])
             else:
                 self._generate_on_cache(live)
         return [draft.completion() for draft in drafts]
 
-    def draw_first(
-        self, prompts: Sequence[Prompt], index: np.ndarray, keys: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Sample the first token of many replies to few prompts; the tokens are those of `generate`.
+    @property
+    def remembers_replies(self) -> bool:
+        """Whether equal contexts and equal beginnings of replies are computed once."""
+        return not self._decodes_on_cache
+
+    def draw_replies(self, prompts: Sequence[Prompt], index: np.ndarray, keys: np.ndarray) -> Drawn:
+        """Sample many replies to few prompts; the tokens are those of `generate`.
 
         Args:
           prompts: the different prompts.
@@ -172,7 +181,7 @@ class Transformers:
           keys: of the replies' random streams, uint64 [M].
 
         Returns:
-          Token ids int32 [M] and their log-probabilities float64 [M].
+          The different replies, which of them each is, and the log-probabilities of their tokens.
 
         Raises:
           NonFiniteError, LapwingError: as for `generate`.
@@ -186,21 +195,9 @@ class Transformers:
                 "for a reply; take a context policy that shows less, a shorter rendering, or another model."
             )
         with _evaluating(self.model):
-            self._remember({prompt.key: prompt.token for prompt in prompts})
-            values = [self._memo[prompt.key] for prompt in prompts]
-            noise = rng.uniform(rng.fold_many(keys, 0))
-            if self.on_device:
-                token, logprob = self._sample(values, index, noise)
-                return token.astype(np.int32), logprob
-        token = np.empty(len(index), dtype=np.int32)
-        logprob = np.empty(len(index))
-        order = np.argsort(index, kind="stable")
-        bounds = np.searchsorted(index[order], np.arange(len(prompts) + 1))
-        for distribution, low, high in zip(values, bounds[:-1], bounds[1:], strict=True):
-            at = order[low:high]
-            token[at] = distribution.best if self.greedy else distribution.draw_many(noise[at])
-            logprob[at] = distribution.logprob[token[at]]
-        return token, logprob
+            drawn = draw_replies(prompts, index, keys, draw=self._draw, ended=self._is_ended)
+        self._guesses.add(drawn)
+        return drawn
 
     def stop_reason(self, reply: Sequence[int]) -> str:
         """What ended a reply of these tokens: "end", "stop" or "length"."""
@@ -208,12 +205,8 @@ class Transformers:
 
     @property
     def _decodes_on_cache(self) -> bool:
-        return self.cache and self.max_tokens > 1
-
-    @property
-    def _positions(self) -> int:
-        config: Any = self.model.config
-        return getattr(config.get_text_config(), "max_position_embeddings", None) or 2**31
+        # A single token is a context's first, and needs a cache only where the next context begins with this one.
+        return self.cache and (self.max_tokens > 1 or (self.on_device and self.append_only))
 
     def _room(self, prompt: Prompt) -> int:
         return self._positions - len(prompt.token)
@@ -228,23 +221,54 @@ class Transformers:
             self._endings,
             self._memory,
             self.counts,
+            self._guesses,
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             greedy=self.greedy,
         )
 
     def _generate_on_trees(self, drafts: list[Draft]) -> None:
-        live = drafts
-        for index in range(self.max_tokens):
-            keys = [draft.key for draft in live]
-            self._remember({key: draft.prefix() for key, draft in zip(keys, live, strict=True)})
-            if self.on_device:
-                self._extend_on_device(live, keys, index)
-            else:
-                self._extend(live, [self._memo[key] for key in keys], index)
-            live = [draft for draft in live if not draft.stop_reason]
-            if not live:
-                return
+        prompts: dict[bytes, tuple[int, Prompt]] = {}
+        for draft in drafts:
+            prompts.setdefault(draft.request.prompt.key, (len(prompts), draft.request.prompt))
+        index = np.array([prompts[draft.request.prompt.key][0] for draft in drafts])
+        keys = np.array([draft.request.key for draft in drafts], dtype=np.uint64)
+        drawn = draw_replies(
+            [prompt for _, prompt in prompts.values()], index, keys, draw=self._draw, ended=self._is_ended
+        )
+        self._guesses.add(drawn)
+        tokens = [reply.tolist() for reply in drawn.replies]
+        reasons = [self.stop_reason(reply) for reply in tokens]
+        splits = drawn.splits.tolist()
+        for draft, reply, low, high in zip(drafts, drawn.reply.tolist(), splits[:-1], splits[1:], strict=True):
+            draft.token, draft.stop_reason = tokens[reply], reasons[reply]
+            draft.logprob = drawn.logprob[low:high].tolist()
+
+    def _draw(
+        self, begun: list[tuple[Prompt, np.ndarray]], index: np.ndarray, noise: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The token after the beginning of a reply, for many draws from few beginnings."""
+        keys = [prompt.key + token.tobytes() for prompt, token in begun]
+        missing = [pair for pair, key in zip(begun, keys, strict=True) if key not in self._memo]
+        if missing:
+            self._remember(missing)
+            if any(key not in self._memo for key in keys):  # there was no room for all, and the others were forgotten
+                self._remember(begun)
+        values = [self._memo[key] for key in keys]
+        if self.on_device:
+            return self._sample(values, index, noise)
+        token = np.empty(len(index), dtype=np.int64)
+        logprob = np.empty(len(index))
+        order = np.argsort(index, kind="stable")
+        bounds = np.searchsorted(index[order], np.arange(len(begun) + 1))
+        for distribution, low, high in zip(values, bounds[:-1], bounds[1:], strict=True):
+            at = order[low:high]
+            token[at] = distribution.best if self.greedy else distribution.draw_many(noise[at])
+            logprob[at] = distribution.logprob[token[at]]
+        return token, logprob
+
+    def _is_ended(self, prompt: Prompt, reply: list[int]) -> bool:
+        return len(reply) >= min(self.max_tokens, self._room(prompt)) or bool(self._endings.reason(reply))
 
     def _generate_on_cache(self, drafts: list[Draft]) -> None:
         longest = max(draft.length for draft in drafts) + self.max_tokens
@@ -309,13 +333,6 @@ class Transformers:
             token = distribution.best if self.greedy else distribution.draw(u)
             draft.append(token, float(distribution.logprob[token]), self._endings, self.max_tokens)
 
-    def _extend_on_device(self, live: list[Draft], keys: list[bytes], index: int) -> None:
-        rows = {key: row for row, key in enumerate(dict.fromkeys(keys))}
-        noise = rng.uniform(rng.fold_many(np.array([d.request.key for d in live], dtype=np.uint64), index))
-        token, logprob = self._sample([self._memo[key] for key in rows], np.array([rows[key] for key in keys]), noise)
-        for draft, one, number in zip(live, token.tolist(), logprob.tolist(), strict=True):
-            draft.append(one, number, self._endings, self.max_tokens)
-
     def _sample(self, hidden: list[torch.Tensor], row: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with torch.no_grad():
             return sample(
@@ -332,37 +349,22 @@ class Transformers:
         model: Any = self.model
         return Squash.of(model.config)(model.get_output_embeddings()(hidden))
 
-    def _remember(self, wanted: dict[bytes, np.ndarray]) -> None:
-        self._memo.remember(wanted, self._count)
+    def _remember(self, begun: Sequence[tuple[Prompt, np.ndarray]]) -> None:
+        likely = [reply for reply in self._guesses.likely() if len(reply) > 1] if self.max_tokens > 1 else []
+        self._memo.remember([one for pair in begun for one in wanted(*pair, likely)], self._count)
 
     def _count(self, tokens: int) -> None:
         self.counts.computed += tokens
 
 
-def _on_device(model: Any, wanted: bool | None) -> bool:
-    """Whether tokens are drawn on the device."""
-    why_not = unsupported(model.config)
-    if wanted and why_not:
-        raise UserError(
-            "generation.on_device needs a model that attends to tokens with 'sdpa' or 'eager', but this one "
-            f"{why_not}; leave on_device out."
-        )
-    if wanted is not None or why_not:
-        return bool(wanted)
-    large = model.config.get_text_config().vocab_size > _SMALL_VOCABULARY
-    return large or next(model.parameters()).device.type != "cpu"
-
-
-def _entry_bytes(model: Any, on_device: bool) -> int:
-    """Bytes of what is remembered of one context: a hidden state, or log-probabilities and their running sum."""
-    text = model.config.get_text_config()
-    return text.hidden_size * next(model.parameters()).dtype.itemsize if on_device else 16 * text.vocab_size
-
-
-def _ends(tokenizer: Any, ends: frozenset[int] | None) -> frozenset[int]:
-    if ends is not None:
-        return ends
-    return frozenset(() if tokenizer.eos_token_id is None else {tokenizer.eos_token_id})
+def _check(max_tokens: int, temperature: float, **bytes_of: int | None) -> None:
+    if max_tokens < 1:
+        raise UserError(f"A reply needs a budget of at least 1 token, not {max_tokens}; set generation.max_tokens.")
+    if not temperature > 0:
+        raise UserError(f"generation.temperature is above 0, not {temperature}; for greedy decoding set greedy.")
+    for name, size in bytes_of.items():
+        if size is not None and size < 0:
+            raise UserError(f"generation.{name} is a number of bytes, at least 0, not {size}.")
 
 
 @contextlib.contextmanager
