@@ -1,5 +1,6 @@
 import copy
 import os
+import pickle
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from lapwing.core.rng import fold, fold_many, generator, lazy_generator, uniform
+from lapwing.core.rng import fold, fold_many, generator, has_drawn, lazy_generator, uniform
 
 KEYS = st.integers(0, 2**64 - 1)
 
@@ -66,6 +67,17 @@ def test_a_lazy_generator_can_be_copied_and_the_copy_goes_on_alone():
     first = copy.deepcopy(lazy).random()
     assert lazy.random() == first
     assert copy.deepcopy(lazy).random() == lazy.random()
+
+
+@pytest.mark.parametrize(
+    "draws", [lambda r: r.random(), lambda r: r.bit_generator, copy.copy, copy.deepcopy, pickle.dumps]
+)
+def test_it_is_known_whether_anything_can_depend_on_a_lazy_generator(draws):
+    # Fails when a game that draws from a copy seems to draw nothing.
+    lazy = lazy_generator("chance", 4)
+    assert not has_drawn(lazy)
+    draws(lazy)
+    assert has_drawn(lazy)
 
 
 def test_uniform_numbers_lie_in_the_half_open_unit_interval():

@@ -210,6 +210,22 @@ def test_other_matches_of_the_same_call_change_nothing(make_match):
     assert [walks([match])[0] for match in matches] == together
 
 
+def test_decisions_have_the_keys_of_their_own_steps_in_any_company(make_match):
+    # Fails when many keys are made in another way than few.
+    seen = []
+
+    class Keeper(_Baseline):
+        def choose(self, ask):
+            seen.append((ask.key, ask.steps_left))
+            return "left"
+
+    play([make_match(member=member, max_steps=3) for member in range(40)], {0: Keeper()})
+    expected = [
+        (rng.fold(0, "reply", 0, "train", 0, 0, member, 0, step), 3 - step) for step in range(3) for member in range(40)
+    ]
+    assert seen == expected
+
+
 def test_a_policy_is_told_how_many_steps_are_left(make_match):
     seen = []
 

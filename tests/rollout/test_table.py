@@ -11,9 +11,10 @@ from lapwing.games.bandit import Bandit
 from lapwing.games.frozen_lake import FrozenLake
 from lapwing.games.snake import Snake
 from lapwing.generation.transformers import Transformers
+from lapwing.models.chat_format import ChatFormat
 from lapwing.policies.agent import Agent, InvalidRule
 from lapwing.policies.contexts import StateOnly, Transcript
-from lapwing.policies.parsers import Bare
+from lapwing.policies.parsers import Bare, Tags
 from lapwing.policies.renderers import Grid
 from lapwing.rollout.collector import LocalCollector
 from lapwing.rollout.play import play
@@ -36,10 +37,15 @@ RULES = {
 
 @pytest.fixture
 def agent(model, tokenizer):
-    def make(context=None, **settings):
+    def make(context=None, parser=None, **settings):
         generator = Transformers(model, tokenizer, **{"max_tokens": 1, "cache": False, "temperature": 3.0, **settings})
         return Agent(
-            renderer=Grid(), context=context or StateOnly(), parser=Bare(), tokenizer=tokenizer, generator=generator
+            renderer=Grid(),
+            context=context or StateOnly(),
+            parser=parser or Bare(),
+            tokenizer=tokenizer,
+            generator=generator,
+            chat=ChatFormat(tokenizer, ends=settings.get("ends", ())),
         )
 
     return make
@@ -62,17 +68,22 @@ def assert_same_batch(one: EpisodeBatch, other: EpisodeBatch):
         np.testing.assert_array_equal(values, other.extra[name], err_msg=name)
 
 
-@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize(("share", "max_tokens"), [(True, 1), (False, 1), (False, 3)])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("game", GAMES.values(), ids=GAMES)
-def test_the_batch_is_that_of_play_step_by_step(agent, game, rule, share):
+def test_the_batch_is_that_of_play_step_by_step(agent, tokenizer, game, rule, share, max_tokens):
     # Fails when a key differs, an outcome is drawn another way, or a penalty or a final context is lost.
     if rule.default_action is not None and game is GAMES["bandit"]:
         rule = InvalidRule()
-    matches = drawn(game, share_chance=share)
-    collector = LocalCollector(agent(), invalid=rule)
+    matches = drawn(game, share_chance=share, group_size=8 if max_tokens == 1 else 40)
+    # Of longer replies those are valid that say an action and then a token that ends them: here any other.
+    actions = ["left", "down", "right", "up", *Bandit()._actions]
+    ends = frozenset(range(len(tokenizer))) - set(tokenizer.convert_tokens_to_ids(actions))
+    settings = {"max_tokens": max_tokens, **({"ends": ends} if max_tokens > 1 else {})}
+    collector = LocalCollector(agent(**settings), invalid=rule)
     assert fits(collector.policy, matches, rule)
-    slow = EpisodeBatch.pack(play(matches, {0: agent()}, invalid=rule))
+    slow = EpisodeBatch.pack(play(matches, {0: agent(**settings)}, invalid=rule))
+    assert (np.diff(slow.token_splits) > 1).any() == (max_tokens > 1)
     assert 0 < slow.valid.sum() < slow.num_steps
     assert_same_batch(collector.collect(matches).batch, slow)
 
@@ -80,8 +91,8 @@ def test_the_batch_is_that_of_play_step_by_step(agent, game, rule, share):
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_episodes_made_on_demand_are_those_of_play(agent, rule):
     matches = drawn(GAMES["fixed"])
-    slow = play(matches, {0: agent()}, invalid=rule)
-    for one, other in zip(LocalCollector(agent(), invalid=rule).play(matches), slow, strict=True):
+    slow = play(matches, {0: agent(max_tokens=2)}, invalid=rule)
+    for one, other in zip(LocalCollector(agent(max_tokens=2), invalid=rule).play(matches), slow, strict=True):
         for f in dataclasses.fields(one):
             if f.name not in ("steps", "final_context"):
                 assert getattr(one, f.name) == getattr(other, f.name), f.name
@@ -94,6 +105,7 @@ def test_episodes_made_on_demand_are_those_of_play(agent, rule):
                 assert getattr(step.decision, name) == getattr(same.decision, name), name
             np.testing.assert_array_equal(step.decision.context, same.decision.context)
             np.testing.assert_array_equal(step.decision.token, same.decision.token)
+            np.testing.assert_allclose(step.decision.logprob, same.decision.logprob, atol=1e-5)
 
 
 def test_a_rollout_hands_its_groups_to_the_sampler(agent):
@@ -115,7 +127,9 @@ def test_a_second_iteration_on_the_same_table_is_that_of_a_fresh_one(agent):
 def test_what_a_table_cannot_play_is_left_to_play_step_by_step(agent):
     matches = drawn(GAMES["dry"])
     assert not fits(agent(context=Transcript()), matches, InvalidRule())
-    assert not fits(agent(max_tokens=2), matches, InvalidRule())
+    assert not fits(agent(max_tokens=2, cache=True), matches, InvalidRule())
+    assert fits(agent(max_tokens=2), matches, InvalidRule())
+    assert not fits(agent(max_tokens=2, parser=Tags(spans=True)), matches, InvalidRule())
     assert not fits(agent(), matches, InvalidRule(rule="retry"))
     assert not fits(agent(), Grouped(Snake(), seed=0, groups=1, group_size=2, max_steps=2).draw(0), InvalidRule())
     assert not fits(agent(), [], InvalidRule())

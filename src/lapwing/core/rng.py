@@ -105,7 +105,17 @@ class _LazyGenerator:
             self._generator = generator(*self._parts)
         return getattr(self._generator, name)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # What a copy draws is drawn, too.
+        self._generator = self._generator or generator(*self._parts)
+        return super().__reduce_ex__(protocol)
+
 
 def lazy_generator(*parts: str | int) -> np.random.Generator:
     """As `generator`, but costs nothing unless a number is drawn."""
     return cast(np.random.Generator, _LazyGenerator(parts))
+
+
+def has_drawn(generator: np.random.Generator) -> bool:
+    """Whether a number may have been drawn from what `lazy_generator` made, or from a copy of it."""
+    return cast(_LazyGenerator, generator)._generator is not None

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -16,6 +17,8 @@ import numpy as np
 from lapwing.core.errors import LapwingError
 
 _TEMPORARY = re.compile(r"\..+\.lapwing-(\d+)-[0-9a-f]{8}\.tmp")
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def temporary_beside(path: Path) -> Path:
@@ -127,10 +130,20 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     return value
 
 
+@functools.lru_cache(maxsize=1024)
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple([field.name for field in dataclasses.fields(kind)])
+
+
 def to_plain(value: Any) -> Any:
     """Turn frozen data into JSON types: dataclasses to objects, tuples to lists, NumPy scalars to numbers."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is tuple or kind is list:
+        return [v if type(v) in _PLAIN else to_plain(v) for v in value]
+    if dataclasses.is_dataclass(kind):
+        return {name: to_plain(getattr(value, name)) for name in _field_names(kind)}
     if isinstance(value, dict):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -148,7 +161,7 @@ def to_plain(value: Any) -> Any:
 
 def canonical_json(value: Any) -> str:
     """One text for equal values: sorted keys, no blanks."""
-    return json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(to_plain(value))
 
 
 def key_of(value: Any) -> int:

@@ -29,7 +29,7 @@ class SnakeState:
     @property
     def alive(self) -> tuple[int, ...]:
         """The seats whose snake lives."""
-        return tuple(player for player, body in enumerate(self.bodies) if body)
+        return tuple([player for player, body in enumerate(self.bodies) if body])
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class Snake:
 
     def view(self, state: SnakeState, player: int) -> SnakeView:
         """The whole board as this snake sees it."""
-        others = tuple(body for seat, body in enumerate(state.bodies) if body and seat != player)
+        others = tuple([body for seat, body in enumerate(state.bodies) if body and seat != player])
         return SnakeView(self.width, self.height, state.bodies[player], others, state.apples)
 
     def legal(self, state: SnakeState, player: int) -> tuple[str, ...]:
@@ -216,7 +216,7 @@ class Snake:
         return 0 <= cell[0] < self.width and 0 <= cell[1] < self.height
 
     def _is_deadly(self, cell: Cell, bodies: Iterable[Body]) -> bool:
-        return not self._is_on_board(cell) or any(cell in body for body in bodies)
+        return not self._is_on_board(cell) or any([cell in body for body in bodies])
 
     @property
     def score_part(self) -> str:

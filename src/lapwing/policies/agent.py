@@ -220,6 +220,11 @@ class Agent:
         weights = self.parser.form_weights  # pyright: ignore[reportAttributeAccessIssue]
         return {name: (score, weights[name]) for name, score in form(replies).items()}
 
+    @property
+    def judges_replies(self) -> bool:
+        """Whether a reply is more than the action that it stands for: its parts or its form count too."""
+        return self._marker is not None or self._planner is not None or hasattr(self.parser, "form")
+
     def _now(self, view: View) -> list[Message]:
         return capped(self.renderer.messages(view))
 
@@ -240,10 +245,13 @@ class Agent:
         return self.chat.encode(self._harmless(messages), self._tools_at(view))
 
     def _added(self, view: View, memory: _AgentMemory) -> np.ndarray:
-        """The tokens between the end of the last reply and the next one."""
-        past = list(memory.kept)
-        past[-1] = (past[-1][0], REPLY)
-        messages = self.context.messages(self._now(view), tuple(past))
+        """The tokens between the end of the last reply and the next one.
+
+        What the template writes there does not depend on what stands before (`check_append_only`), so that one earlier
+        step is enough: the cost of a step does not grow with the transcript.
+        """
+        shown, _ = memory.kept[-1]
+        messages = self.context.messages(self._now(view), ((shown, REPLY),))
         return self.chat.added(self._harmless(messages), int(memory.token[-1]), self._tools_at(view))
 
     def _taught(self, ask: Ask, action: Action) -> str:

@@ -5,26 +5,22 @@ This module is all that a worker process imports of Lapwing: it needs NumPy and 
 """
 
 import contextlib
-import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from lapwing.core import rng
-from lapwing.core.clean_text import printable
 from lapwing.core.errors import GameError, LapwingError, UserError
 from lapwing.core.protocols import Game
 from lapwing.core.storage import key_of
 from lapwing.core.types import Action, Match, State, Transition, View
 from lapwing.games.game import drawn, has_exact_outcomes, outcomes
-from lapwing.rollout._transitions import bounds_of, check_players, check_transition, in_short
+from lapwing.rollout._faults import CAUGHT, Fault, fault_of
+from lapwing.rollout._known_steps import KnownSteps
+from lapwing.rollout._transitions import bounds_of, check_players, check_transition
 
-# What a game may raise without ending more than its match; SystemExit would end the run without a word.
-CAUGHT = (Exception, SystemExit)
 _ALONE = (0,)
 _OVER = "The match is over and cannot be stepped."
-# Of a longer traceback only the end is told.
-_TRACEBACK_CHARS = 8000
 
 
 class Position(NamedTuple):
@@ -50,22 +46,6 @@ _position = tuple.__new__
 
 # A step of a game, and where the match stands after it.
 Moved = tuple[Transition, Position]
-
-
-class Fault(NamedTuple):
-    """Why a match cannot be played.
-
-    Attributes:
-      text: a sentence.
-      step: of the match, from 0; None before the first.
-      traceback: where it was raised, or what the worker process wrote last.
-      error: what was raised, where that was in this process.
-    """
-
-    text: str
-    step: int | None
-    traceback: str
-    error: BaseException | None = None
 
 
 class GameFault(Exception):
@@ -133,7 +113,7 @@ class Standing:
 
     __slots__ = (
         *("bounds", "chance", "chance_key", "enumerable", "game", "is_over"),
-        *("keys", "match", "max_steps", "past", "state", "steps"),
+        *("keys", "known", "match", "max_steps", "past", "state", "steps"),
     )
 
     def __init__(self, match: Match) -> None:
@@ -152,6 +132,8 @@ class Standing:
         self.past: list[Mapping[int, Action]] | None = None if match.game.restorable else []
         self.state: State = None
         self.keys: Sequence[int] = ()
+        # Where steps may be shared; None where each is made for itself.
+        self.known: KnownSteps | None = None
 
     def start(self) -> Position:
         """Draw the initial state."""
@@ -166,22 +148,46 @@ class Standing:
         """
         if self.is_over:
             raise LapwingError(_OVER)
-        if not self.enumerable:
-            transition = self.game.step(self.state, actions, rng.lazy_generator(*self.chance, self.steps))
-        else:
-            # One number decides among the listed outcomes, so that play on a table draws the same ones.
-            possible = outcomes(self.game, self.state, actions)
-            transition = possible[0][1] if len(possible) == 1 else drawn(possible, self._height())
-        check_transition(self.game, transition, self.bounds)
-        is_over = transition.terminated or self.steps + 1 >= self.max_steps
-        position = look(self.game, transition.state, is_over)
+        is_last = self.steps + 1 >= self.max_steps
+        moved = self._known(actions, is_last)
+        transition, position = moved
         self.steps += 1
-        self.is_over = is_over
+        self.is_over = is_last or transition.terminated
         self.state = transition.state
         if self.past is not None:
             self.past.append(actions)
             self.keys = position[3]
-        return transition, position
+        return moved
+
+    def _known(self, actions: Mapping[int, Action], is_last: bool) -> Moved:
+        """What a step of the game does, made only if no equal one is known."""
+        if self.known is None:
+            return self._made(actions, is_last)[0]
+        step, chance = (self.state, is_last, *actions.items()), (*self.chance, self.steps)
+        try:
+            moved = self.known.get(step, chance)
+        except CAUGHT:  # states that cannot be compared
+            self.known = None
+            return self._made(actions, is_last)[0]
+        if moved is None:
+            moved, has_drawn = self._made(actions, is_last)
+            self.known.add(step, chance if has_drawn else None, moved)
+        return moved
+
+    def _made(self, actions: Mapping[int, Action], is_last: bool) -> tuple[Moved, bool]:
+        """What a step of the game does, and whether it depends on the match's chance."""
+        if not self.enumerable:
+            chance = rng.lazy_generator(*self.chance, self.steps)
+            transition = self.game.step(self.state, actions, chance)
+            has_drawn = rng.has_drawn(chance)
+        else:
+            # One number decides among the listed outcomes, so that play on a table draws the same ones.
+            possible = outcomes(self.game, self.state, actions)
+            has_drawn = len(possible) != 1
+            transition = drawn(possible, self._height()) if has_drawn else possible[0][1]
+        check_transition(self.game, transition, self.bounds)
+        position = look(self.game, transition.state, is_last or transition.terminated)
+        return (transition, position), has_drawn
 
     def _height(self) -> float:
         self.chance_key = self.chance_key or rng.fold(0, *self.chance)
@@ -259,23 +265,6 @@ def look(game: Any, state: State, is_over: bool) -> Position:
     return _position(Position, (state, players, views, keys, legal))
 
 
-def fault_of(match: Match, step: int | None, error: BaseException) -> Fault:
-    """The fault that an error makes of a match."""
-    try:
-        said = str(error)
-    except CAUGHT:  # its own __str__ may fail as well
-        said = ""
-    kind = "" if isinstance(error, GameError) else f"{type(error).__name__}: " if said else type(error).__name__
-    where = "at the start" if step is None else f"in step {step}"
-    trace = "".join(traceback.format_exception(error))
-    return Fault(
-        f"{type(match.game).__name__} failed {where}: {in_short(kind + said, quoted=False)}",
-        step,
-        printable(trace[-_TRACEBACK_CHARS:]),
-        error,
-    )
-
-
 class Here:
     """Steps games in this process; a match whose game fails is played once more and then given up."""
 
@@ -294,6 +283,10 @@ class Here:
         self._standing = {}
         found = [self.begin_one(number, match) for number, match in enumerate(matches)]
         self.now = None
+        known: dict[int, KnownSteps] = {}
+        for standing in self._standing.values():
+            if standing.past is None:
+                standing.known = known.setdefault(id(standing.game), KnownSteps())
         return found
 
     def advance(self, moves: Sequence[tuple[int, Mapping[int, Action]]]) -> Iterator[Moved | Fault]:

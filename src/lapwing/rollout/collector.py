@@ -131,8 +131,12 @@ class LocalCollector:
         self.watch.begin(len(matches))
         self.watch.enter("play on a table")
         try:
-            self._announce(matches)
-            return play_on_table(self._table_for(matches[0]), matches, self.watch)
+            # What follows a first token can be announced once it is known what replies look like.
+            later = getattr(self.policy, "generator").max_tokens > 1  # noqa: B009
+            if not later:
+                self._announce(matches)
+            announce = (lambda: self._announce(matches)) if later else (lambda: None)
+            return play_on_table(self._table_for(matches[0]), matches, self.watch, announce)
         except GameFault:
             # One by one, only the matches fail that meet it.
             self._table = None

@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from lapwing.core import rng
 from lapwing.core.errors import GameError
 from lapwing.core.protocols import Policy
@@ -52,6 +54,12 @@ class _Live:
         self.steps = 0
         self.terminated = False
         self.is_over = False
+
+
+# Who is asked: the match, the player, its seat, and the legal actions.
+_Waiting = tuple[_Live, int, _Seat, Sequence[Action] | None]
+# From so many keys on, arrays are faster.
+_MANY = 24
 
 
 def play(
@@ -127,36 +135,52 @@ def _fail(watch: Watch | None, match: Match, fault: Fault) -> None:
 
 def _decide(live: list[_Live], policies: Mapping[int, Policy], learners: Sequence[int], invalid: InvalidRule) -> None:
     """Ask every player who has not chosen yet, until all have, or someone forfeits."""
-    waiting: dict[int, tuple[Policy, list[tuple[_Live, int, Ask]]]] = {}
+    waiting: dict[int, tuple[Policy, list[_Waiting]]] = {}
     for one in live:
-        state, players, views, _, legal = one.position
-        for player, actions in zip(players, legal, strict=True):
-            seat = one.seats[player]
+        position, seats = one.position, one.seats
+        for player, actions in zip(position.players, position.legal, strict=True):
+            seat = seats[player]
             if seat.chosen is not None:
                 continue
-            ask = Ask(
-                view=views[player],
-                legal=actions,
-                memory=seat.memory,
-                key=rng.fold(seat.key, len(seat.steps)),
-                game=one.match.game,
-                state=state,
-                player=player,
-                steps_left=one.match.max_steps - one.steps,
-            )
             policy = policies[player]
             found = waiting.get(id(policy))
             if found is None:
                 found = waiting[id(policy)] = (policy, [])
-            found[1].append((one, player, ask))
-    for policy, asked in waiting.values():
-        answers = policy.act_many([ask for _, _, ask in asked])
-        for (one, player, ask), (decision, memory) in zip(asked, answers, strict=True):
+            found[1].append((one, player, seat, actions))
+    for policy, waits in waiting.values():
+        asks = _asks(waits)
+        answers = policy.act_many(asks)
+        for (one, player, seat, _), ask, (decision, memory) in zip(waits, asks, answers, strict=True):
             rule = invalid if player in learners else _NO_RULE
-            seat = one.seats[player]
             _accept(seat, ask, one.position.keys[player], decision, memory, rule)
             if seat.forfeited:
                 one.terminated = one.is_over = True
+
+
+def _asks(waits: Sequence[_Waiting]) -> list[Ask]:
+    # Positional, because every step of every match pays for names.
+    return [
+        Ask(
+            one.position.views[player],
+            actions,
+            seat.memory,
+            key,
+            one.match.game,
+            one.position.state,
+            player,
+            one.match.max_steps - one.steps,
+        )
+        for (one, player, seat, actions), key in zip(waits, _keys(waits), strict=True)
+    ]
+
+
+def _keys(waits: Sequence[_Waiting]) -> list[int]:
+    """The keys of the decisions."""
+    seats = [seat for _, _, seat, _ in waits]
+    if len(seats) < _MANY:
+        return [rng.fold(seat.key, len(seat.steps)) for seat in seats]
+    key = np.array([seat.key for seat in seats], dtype=np.uint64)
+    return rng.fold_many(key, np.array([len(seat.steps) for seat in seats])).tolist()
 
 
 def _accept(seat: _Seat, ask: Ask, view_key: int, decision: Decision, memory: Any, invalid: InvalidRule) -> None:
@@ -177,21 +201,11 @@ def _accept(seat: _Seat, ask: Ask, view_key: int, decision: Decision, memory: An
             unreadable = None if malformed is None else malformed(decision.reason)
             action = invalid.action(ask.legal, ask.key, unreadable=unreadable)
     action_key = key_of_action(decision.action) if decision.valid else 0
+    # A retry stands where it stood: the key of the view after it is that of the view before it. A step of the game
+    # overwrites this.
+    after = view_key
     seat.steps.append(
-        Step(
-            decision=decision,
-            action=action,
-            view=ask.view,
-            view_key=view_key,
-            action_key=action_key,
-            # A retry stands where it stood; a step of the game overwrites this.
-            next_view_key=view_key,
-            reward=-penalty,
-            domain_reward=0.0,
-            parts={},
-            state=ask.state,
-            steps_left=ask.steps_left,
-        )
+        Step(decision, action, ask.view, view_key, action_key, after, -penalty, 0.0, {}, ask.state, ask.steps_left)
     )
     seat.memory = memory
     seat.chosen = action
@@ -227,20 +241,21 @@ def _advance(live: Sequence[_Live], arena: Arena, watch: Watch | None) -> None:
 def _take(one: _Live, moved: Moved) -> None:
     """Note what a step of the game did."""
     transition, position = moved
+    seats = one.seats
     for player in one.position.players:
-        one.seats[player].chosen = None
-        one.seats[player].retries = 0
+        seat = seats[player]
+        seat.chosen = None
+        seat.retries = 0
     one.position = position
     one.steps += 1
     one.terminated = transition.terminated
-    for number, seat in enumerate(one.seats):
-        _credit(seat, number, transition, position.keys[number])
+    for number, seat in enumerate(seats):
+        if seat.steps:
+            _credit(seat, number, transition, position.keys[number])
     one.is_over = one.terminated or one.steps >= one.match.max_steps
 
 
 def _credit(seat: _Seat, number: int, transition: Transition, view_key: int) -> None:
-    if not seat.steps:
-        return
     step = seat.steps[-1]
     reward = float(transition.reward.get(number, 0.0))
     step.reward += reward

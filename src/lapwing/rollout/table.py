@@ -22,8 +22,11 @@ def fits(policy: Any, matches: Sequence[Match], invalid: InvalidRule) -> bool:
     """Whether these matches can be played on a table by this policy."""
     if not matches or not isinstance(policy, Agent) or policy.teacher is not None or invalid.rule == "retry":
         return False
-    generator = policy.generator
-    if policy.context.keeps_memory or generator.max_tokens != 1 or not hasattr(generator, "draw_first"):
+    if (
+        policy.context.keeps_memory
+        or policy.judges_replies
+        or not getattr(policy.generator, "remembers_replies", False)
+    ):
         return False
     game = matches[0].game
     one_game = all(match.game is game for match in matches)
@@ -74,6 +77,8 @@ class Table:
         self.states: list[State] = []
         self.views: list[View] = []
         self.prompts: list[Prompt | None] = []
+        self.replies: list[np.ndarray] = []
+        self._reply_of: dict[bytes, int] = {}
         self.view_key = _Column(np.uint64)
         self.context_key = _Column(np.uint64)
         self.choices: list[_Choice] = []
@@ -118,17 +123,26 @@ class Table:
             self.context_key.array[number] = bytes_key(found.key)
         return found
 
-    def choice(self, state: int, token: int, drawn: int) -> int:
+    def reply(self, token: np.ndarray) -> int:
+        """The number of a reply, whatever it replies to."""
+        key = token.tobytes()
+        found = self._reply_of.get(key)
+        if found is None:
+            found = self._reply_of[key] = len(self.replies)
+            self.replies.append(token)
+        return found
+
+    def choice(self, state: int, reply: int, drawn: int) -> int:
         """The number of a reply at a state; `drawn` is the legal action that a rule for invalid replies drew, or −1."""
-        key = (state, token, drawn)
+        key = (state, reply, drawn)
         found = self._choice_of.get(key)
         if found is None:
             found = self._choice_of[key] = self._add(*key)
         return found
 
-    def _add(self, state: int, token: int, drawn: int) -> int:
+    def _add(self, state: int, reply: int, drawn: int) -> int:
         legal = self._legal(state)
-        text, parsed = self.agent.read(np.array([token], dtype=np.int32), legal)
+        text, parsed = self.agent.read(self.replies[reply], legal)
         valid = not isinstance(parsed, Invalid)
         first = len(self.transitions)
         executed: Action | None = parsed
@@ -197,16 +211,16 @@ class Table:
             result[row, choice.count :] = sums[-1]
         return result
 
-    def draws_invalid(self, state: int, token: int) -> int:
+    def draws_invalid(self, state: int, reply: int) -> int:
         """Of how many legal actions one is drawn in place of this reply; 0 where nothing is drawn."""
         if self.invalid.rule != "random_legal":
             return 0
-        found = self._options.get((state, token))
+        found = self._options.get((state, reply))
         if found is None:
-            found = self._options[state, token] = self._count_options(state, token)
+            found = self._options[state, reply] = self._count_options(state, reply)
         return found
 
-    def _count_options(self, state: int, token: int) -> int:
+    def _count_options(self, state: int, reply: int) -> int:
         legal = self._legal(state)
-        _, parsed = self.agent.read(np.array([token], dtype=np.int32), legal)
+        _, parsed = self.agent.read(self.replies[reply], legal)
         return len(legal) if isinstance(parsed, Invalid) and legal else 0

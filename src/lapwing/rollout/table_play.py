@@ -1,12 +1,12 @@
 """Play on a table: many matches of an enumerable game at once, a few array operations for each step.
 
-Where a game of one player lists its outcomes, the policy reads only the current view, and a reply is one token, all
-that can happen at a state is the same for every match that comes there. It is looked up once; after that a step of
-thousands of matches is a draw of tokens and a draw of outcomes. The result is that of `play.play`, bit for bit, given
+Where a game of one player lists its outcomes, and the policy reads only the current view, all that can happen at a
+state is the same for every match that comes there. It is looked up once; after that a step of thousands of matches is
+a draw of replies and a draw of outcomes. The result is that of `play.play`, bit for bit, given
 the same next-token distributions: both take their noise from the same keys.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,24 +24,31 @@ from lapwing.rollout.watch import Watch
 _EMPTY = np.zeros(0, dtype=np.int32)
 
 
+def _nothing() -> None:
+    pass
+
+
 class _Record(NamedTuple):
     """One step of the lockstep: the matches that were live, and what each did."""
 
     match: np.ndarray
     state: np.ndarray
-    token: np.ndarray
+    reply: np.ndarray
     logprob: np.ndarray
     choice: np.ndarray
     result: np.ndarray
 
 
-def play_on_table(table: Table, matches: Sequence[Match], watch: Watch | None = None) -> Rollout:
+def play_on_table(
+    table: Table, matches: Sequence[Match], watch: Watch | None = None, announce: Callable[[], None] = _nothing
+) -> Rollout:
     """Play matches to their end.
 
     Args:
       table: of the matches' game; it grows.
       matches: what to play; `fits` says whether that is possible here.
       watch: is told how far play is, and may end it.
+      announce: is called once the first replies were drawn, for what had better be computed together.
 
     Returns:
       The episodes in the order of the matches.
@@ -64,6 +71,8 @@ def play_on_table(table: Table, matches: Sequence[Match], watch: Watch | None = 
         watch.enter("play on a table", len(live))
         record = _step(table, live, state[live], rng.fold_many(seats[live], len(records)), chances[live], len(records))
         records.append(record)
+        if len(records) == 1:
+            announce()
         state[live] = table.next_state.array[record.result]
         going = ~table.ended.array[record.result] & (left[live] > len(records))
         live = live[going]
@@ -104,8 +113,9 @@ def _step(
     here, at = distinct(state)
     prompts = [table.prompt(number) for number in here.tolist()]
     generator: Any = table.agent.generator
-    token, logprob = generator.draw_first(prompts, at, replies)
-    choice, chosen, back = _choices(table, here, at, token, replies)
+    drawn = generator.draw_replies(prompts, at, replies)
+    reply = np.array([table.reply(one) for one in drawn.replies])[drawn.reply]
+    choice, chosen, back = _choices(table, here, at, reply, replies)
     count = np.array([table.choices[number].count for number in chosen])
     first = np.array([table.choices[number].first for number in chosen])
     result = first[back]
@@ -114,32 +124,32 @@ def _step(
         u = rng.uniform(rng.fold_many(chances, index))
         passed = (heights <= (u * heights[:, -1])[:, None]).sum(axis=1)
         result = result + np.minimum(passed, count[back] - 1)
-    return _Record(live, state, token, logprob, choice, result)
+    return _Record(live, state, reply, drawn.logprob, choice, result)
 
 
 def _choices(
-    table: Table, here: np.ndarray, at: np.ndarray, token: np.ndarray, replies: np.ndarray
+    table: Table, here: np.ndarray, at: np.ndarray, reply: np.ndarray, keys: np.ndarray
 ) -> tuple[np.ndarray, list[int], np.ndarray]:
     """The choice of each match, the different ones, and which of them each match made."""
-    width = int(token.max()) + 1
-    pair = at * width + token
+    width = int(reply.max()) + 1
+    pair = at * width + reply
     different, back = distinct(pair)
-    states, tokens = here[different // width].tolist(), (different % width).tolist()
-    legal = np.array([table.draws_invalid(s, t) for s, t in zip(states, tokens, strict=True)])
+    states, said = here[different // width].tolist(), (different % width).tolist()
+    legal = np.array([table.draws_invalid(s, r) for s, r in zip(states, said, strict=True)])
     if legal.any():
         options = legal[back]
-        noise = rng.fold_many(replies, rng.word_of("invalid"))
+        noise = rng.fold_many(keys, rng.word_of("invalid"))
         picked = noise % np.maximum(options, 1).astype(np.uint64)
         # One more than the drawn action; 0 where nothing is drawn.
         drawn = np.where(options > 0, picked.astype(np.int64) + 1, 0)
         most = int(drawn.max()) + 1
         different, back = distinct(pair * most + drawn)
         pairs = different // most
-        states, tokens = here[pairs // width].tolist(), (pairs % width).tolist()
+        states, said = here[pairs // width].tolist(), (pairs % width).tolist()
         picks = (different % most - 1).tolist()
     else:
         picks = [-1] * len(states)
-    chosen = [table.choice(*key) for key in zip(states, tokens, picks, strict=True)]
+    chosen = [table.choice(*key) for key in zip(states, said, picks, strict=True)]
     return np.array(chosen)[back], chosen, back
 
 
@@ -157,10 +167,18 @@ class _Played:
         match = np.concatenate([record.match for record in records])
         order = np.argsort(match, kind="stable")
         self.splits = lengths_to_splits(np.bincount(match, minlength=len(matches)))
-        self.state, self.token, self.logprob, self.choice, self.result = (
+        self.state, self.reply, self.choice, self.result = (
             np.concatenate([getattr(record, name) for record in records])[order]
-            for name in ("state", "token", "logprob", "choice", "result")
+            for name in ("state", "reply", "choice", "result")
         )
+        # The tokens of the different replies, laid end to end, and those of the steps.
+        ends = lengths_to_splits(np.array([len(reply) for reply in table.replies]))
+        taken, self.token_splits = take_segments(ends, self.reply)
+        self.token = np.concatenate(table.replies)[taken]
+        in_records = np.empty(len(order), dtype=np.int64)
+        in_records[order] = np.diff(self.token_splits)
+        moved, _ = take_segments(lengths_to_splits(in_records), order)
+        self.logprob = np.concatenate([record.logprob for record in records])[moved]
         self.terminated = table.ended.array[self.result[self.splits[1:] - 1]]
 
     def rollout(self) -> Rollout:
@@ -175,9 +193,9 @@ class _Played:
         reward = table.reward.array[self.result]
         return EpisodeBatch(
             step_splits=splits,
-            token_splits=np.arange(len(self.token) + 1),
+            token_splits=self.token_splits,
             context_splits=context_splits,
-            extends_previous=np.zeros(len(self.token), dtype=bool),
+            extends_previous=np.zeros(len(self.state), dtype=bool),
             reward=reward - table.penalty.array[self.choice],
             outcome=np.add.reduceat(table.outcome.array[self.result], splits[:-1]),
             terminated=self.terminated,
@@ -185,7 +203,7 @@ class _Played:
             group=self.groups.index,
             match=_numbered(zip(self.groups.index.tolist(), (m.member for m in self.matches), strict=True)),
             player=np.zeros(len(self.matches), dtype=np.int64),
-            policy_version=np.full(len(self.token), self.version),
+            policy_version=np.full(len(self.state), self.version),
             token=self.token,
             context_token=np.concatenate(contexts)[taken],
             sampler_logprob=self.logprob,
@@ -246,14 +264,15 @@ class _Played:
         choice, transition = table.choices[number], table.transitions[result]
         reward = float(table.reward.array[result])
         generator: Any = table.agent.generator
-        token = self.token[n : n + 1]
+        at = slice(int(self.token_splits[n]), int(self.token_splits[n + 1]))
+        token = self.token[at]
         decision = Decision(
             action=choice.action,
             valid=choice.valid,
             text=choice.text,
             context=table.prompt(state).token,
             token=token,
-            logprob=self.logprob[n : n + 1],
+            logprob=self.logprob[at],
             reason=choice.reason,
             stop_reason=generator.stop_reason(token.tolist()),
         )
