@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: setup train test test-long check lint bench bench-long bench-credit bench-search bench-gpu scale soak docs site test-browser clean
+.PHONY: setup train test test-long check lint bench bench-seeds bench-long bench-credit bench-search bench-gpu scale soak docs site test-browser clean
 
 # The runtime alone: what `make train` needs.
 .venv/runtime: pyproject.toml constraints.txt
@@ -49,13 +49,30 @@ test-browser: .venv/development
 test-long: .venv/development
 	$(PYTEST) -m long
 
+# The runtime and TRL, which Lapwing is measured against.
+.venv/peers: .venv/runtime
+	$(PIP) -e ".[bench]"
+	touch .venv/peers
+
+# Speed, as ratios on short runs: against TRL and a plainly written loop, against the floor, and as the work grows.
+# Figures go to docs/performance.json, the tables to docs/performance.md.
+bench: .venv/peers
+	$(BIN)/python benchmarks/peers.py
+	$(BIN)/python benchmarks/floor.py
+	$(BIN)/python benchmarks/growth.py --short
+	$(BIN)/python docs/build.py
+
 # Every shipped recipe's claim, over seeds; finished seeds under runs/bench are not run again.
-bench: .venv/runtime
+bench-seeds: .venv/runtime
 	$(BIN)/python benchmarks/seeds.py --recipes main --seeds 8 --folder runs/bench
 	$(BIN)/python benchmarks/speed.py
 
-bench-long: .venv/runtime
+# Learning against TRL, all points of growth, all recipes' claims: hours.
+bench-long: .venv/peers
+	$(BIN)/python benchmarks/peers.py --learn 0,1,2
+	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/seeds.py --recipes all --seeds 8 --folder runs/bench
+	$(BIN)/python docs/build.py
 
 # Search and answer: five arms, three warm starts, eight seeds; finished runs under runs/search_qa are not run again.
 bench-search: .venv/runtime

@@ -1,4 +1,4 @@
-"""Train recipes over seeds and show what each claims: `make bench`.
+"""Train recipes over seeds and show what each claims: `make bench-seeds`.
 
 Every run is a `lapwing train` of its own, on one thread, as many at once as there are cores. A finished run is not
 run again and an interrupted one is resumed, so that the script may be stopped and started at will. A recipe's

@@ -1,7 +1,7 @@
 """Whole-command figures of the default recipe: wall time, peak memory, first metric, environment steps per second.
 
-Part of `make bench`. Runs `lapwing train frozen_lake_tiny` once with a cold warm-start cache and reads what the run
-measured of itself; peak memory is the operating system's figure for the finished process.
+Part of `make bench-seeds`. Runs `lapwing train frozen_lake_tiny` once with a cold warm-start cache and reads what the
+run measured of itself; peak memory is the operating system's figure for the finished process.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""Write docs/reference.md and the tables of docs/reliability.md: `make docs`. With --check, fail if one is old."""
+"""Write docs/reference.md and the tables of other pages: `make docs`. With --check, fail if one is old."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from reliability_tables import with_tables
+import performance_tables
+import reliability_tables
 
 from lapwing import build, console
 from lapwing.core import registry
@@ -12,7 +13,8 @@ from lapwing.core.columns import COLUMNS
 from lapwing.training.metrics import METRICS
 
 PAGE = Path(__file__).parent / "reference.md"
-RELIABILITY = Path(__file__).parent / "reliability.md"
+# Pages with generated tables in them.
+TABLES = {"reliability.md": reliability_tables, "performance.md": performance_tables}
 ROOMS = {
     "games": "Games",
     "credit": "Credit",
@@ -62,7 +64,9 @@ def page() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    texts = {PAGE: page(), RELIABILITY: with_tables(RELIABILITY.read_text(encoding="utf-8"))}
+    paths = {PAGE.with_name(name): tables for name, tables in TABLES.items()}
+    texts = {path: tables.with_tables(path.read_text(encoding="utf-8")) for path, tables in paths.items()}
+    texts[PAGE] = page()
     check = parser.parse_args().check
     for path, text in texts.items():
         if not check:
