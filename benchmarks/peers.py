@@ -35,6 +35,10 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "trl": ("peer_arms/trl_arm.py:make", {}),
     "plain": ("peer_arms/plain_arm.py:make", {}),
     "lapwing_transcript": ("peer_arms/lapwing_arm.py:make", {"context": "transcript"}),
+    "lapwing_transcript_unshared": (
+        "peer_arms/lapwing_arm.py:make",
+        {"context": "transcript", "every_token": True, "share": False},
+    ),
     "lapwing_transcript_every_token": (
         "peer_arms/lapwing_arm.py:make",
         {"context": "transcript", "every_token": True},

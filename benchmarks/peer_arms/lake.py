@@ -23,12 +23,6 @@ EPISODES = GROUPS * GROUP_SIZE
 CLIP_NORM, BETAS, LEARNING_RATE = 0.5, (0.9, 0.999), 5e-4
 # Share of an update's episodes that succeed once a policy counts as learnt.
 LEARNT = 0.8
-# What makes Lapwing fastest with each context on a CPU; none of it changes what is computed.
-FAST = {
-    "transcript": ["generation.on_device=true", "generation.batch_tokens=2048"],
-    "state_only": ["generation.cache=false"],
-}
-
 # What a tool says reads as a user's message, as in the templates of Qwen. It renders calls and is prefix-preserving.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|> {{ 'user' if message.role == 'tool' else message.role }} "
@@ -77,7 +71,7 @@ def plans(maps: str, context: str, settings: Sequence[str] = ()) -> list[build.S
       context: "transcript" or "state_only".
       settings: further overrides.
     """
-    overrides = [*MAPS[maps], f"policy.context={{name='{context}'}}", *FAST[context], *settings]
+    overrides = [*MAPS[maps], f"policy.context={{name='{context}'}}", *settings]
     return build.plan(build.read_recipe(str(HERE / "lake.toml"), overrides=overrides), allow_code=("lake",))
 
 

@@ -17,6 +17,7 @@ def make(
     learnt: bool = False,
     updates: int = 1,
     every_token: bool = False,
+    share: bool = True,
     settings: Sequence[str] = (),
 ) -> Callable[..., dict[str, float]]:
     """A function that plays and learns for some iterations, or evaluates the weights.
@@ -30,15 +31,21 @@ def make(
       updates: iterations of one unit of work.
       every_token: train on all episodes, as the peers do, also on those of groups without spread, whose gradient is 0
         and which the learner leaves out.
+      share: compute the beginnings that sequences share once, and keep keys and values for the next turn.
       settings: further overrides of the recipe.
     """
-    plan = lake.plans(maps, context, [f"optimizer.learning_rate={learning_rate}", *settings])[-1]
+    plan = lake.plans(
+        maps,
+        context,
+        [f"optimizer.learning_rate={learning_rate}", *([] if share else ["generation.prefix_bytes=0"]), *settings],
+    )[-1]
     model, tokenizer = lake.load(lake.start(maps, context, learnt=learnt))
     stage = build.make_stage(plan, build.Workshop(model, tokenizer, seed))
     played: list[Any] = []
     learner = stage.make_learner()
     if every_token:
         learner.silent = False
+    learner.scorer.share = share
     trained = _counted(learner)
     rows = iterate(stage, learner, 0, played.append)
 

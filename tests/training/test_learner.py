@@ -587,3 +587,17 @@ def test_steps_without_advantage_do_not_go_through_the_model_and_change_no_updat
     )
     make_learner(make_model(seed=1), silent=True, regularisers=[bonus]).update(batch, advantage * quiet, weight)
     assert sum(seen) == batch.num_tokens
+
+
+def test_what_sequences_share_is_computed_once_and_changes_no_update(make_model, batch):
+    advantage, weight = numbers(batch)
+    found = []
+    for share in (True, False):
+        model = make_model(seed=1)
+        learner = make_learner(model)
+        learner.scorer.share = share
+        learner.update(batch, advantage, weight)
+        found.append((gradients(model), learner.scorer.tokens))
+    (once, few), (apart, many) = found
+    assert_close(once, apart)
+    assert few < many

@@ -119,6 +119,7 @@ class Scorer:
         row_tokens: int = 160,
         batch_tokens: int = 16384,
         logit_bytes: int = LOGIT_BYTES,
+        share: bool = True,
     ) -> None:
         """Make a scorer.
 
@@ -128,12 +129,15 @@ class Scorer:
           row_tokens: aim for the tokens of one packed row.
           batch_tokens: tokens, padding included, that one forward pass may hold.
           logit_bytes: most bytes of logits, and of what is computed from them, that are alive at once.
+          share: compute what sequences begin with alike once; without it the result is the same up to rounding, and
+            what sharing saves can be measured.
         """
         self.model = model
         self.temperature = temperature
         self.row_tokens = row_tokens
         self.batch_tokens = batch_tokens
         self.logit_bytes = logit_bytes
+        self.share = share
         self.cells = 0
         self.tokens = 0
         self.out_of_memory = 0
@@ -163,7 +167,7 @@ class Scorer:
         """Score tokens at places of sequences, as `micro_batches` does; a transcript's replies lie in one sequence."""
         if len(questions.token):
             rows, row = _different(questions.sequences, questions.row)
-            tree = grow(rows, row_tokens=self.row_tokens)
+            tree = grow(rows, row_tokens=self.row_tokens, share=self.share)
             starts = lengths_to_splits(np.array([len(sequence) for sequence in rows]))
             node = np.concatenate(tree.node)[starts[row] + questions.place]
             yield from self._forward(tree, node, questions.token.astype(np.int64), entropy)

@@ -121,7 +121,7 @@ class Tree:
         return keep
 
 
-def grow(sequences: Sequence[np.ndarray], *, row_tokens: int = 160) -> Tree:
+def grow(sequences: Sequence[np.ndarray], *, row_tokens: int = 160, share: bool = True) -> Tree:
     """Pack sequences into trees.
 
     Sequences are laid out in lexicographic order, so that the layout depends on their content and not on the order
@@ -132,6 +132,7 @@ def grow(sequences: Sequence[np.ndarray], *, row_tokens: int = 160) -> Tree:
     Args:
       sequences: int arrays, each with at least one token; repetitions share their nodes.
       row_tokens: aim for the tokens of one packed row.
+      share: without it every sequence has a row of its own, whatever others begin with.
     """
     # Unsigned numbers with the highest byte first compare as bytes do, and bytes compare fast.
     order = sorted(range(len(sequences)), key=lambda i: sequences[i].astype(">u4").tobytes())
@@ -146,7 +147,7 @@ def grow(sequences: Sequence[np.ndarray], *, row_tokens: int = 160) -> Tree:
         # The steps of a transcript extend each other: a row that is nothing but this sequence may be as long as it is.
         # What is asked after each of them branches off: without the second bound all would be computed again for each.
         most = max(row_tokens, longest if shared >= _SHARED * len(sequence) else len(sequence))
-        if previous is None or (new and sizes[-1] + new > most):
+        if previous is None or not share or (new and sizes[-1] + new > most):
             members.append([])
             sizes.append(0)
             shared, new = 0, len(sequence)
