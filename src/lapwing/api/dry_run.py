@@ -145,9 +145,12 @@ def _cache_tokens(main: build.StagePlan, config: Any, dtype: str, episodes: int)
     from lapwing.models.footprint import cache_bytes_per_token
 
     generation = main.generation.settings
+    if build.is_cloned(main) or "cache" not in generation or generation["max_tokens"] == 1:
+        return 0  # nothing is sampled, or not here
     small = config.get_text_config().vocab_size <= _SMALL_VOCABULARY
-    cached = generation.get("cache")
-    if build.is_cloned(main) or not (not small if cached is None else cached) or generation["max_tokens"] == 1:
+    # What the generator does if it is left to it.
+    wants = not small or getattr(main.context.make, "append_only", False)
+    if not (wants if generation["cache"] is None else generation["cache"]):
         return 0
     slots = -(-(_context_tokens(main) + generation["max_tokens"] + 1) // _SLOTS) * _SLOTS
     if small:
