@@ -62,10 +62,24 @@ MUTANTS = (
     ),
     Mutant(
         "F01 the sampler's pool is not taken back",
-        "training/run_state.py",
-        '        stage.sampler.restore(state["sampler"])\n',
+        "training/stage_memory.py",
+        "    stage.sampler.restore(memory.sampler)\n",
         "",
         f"{KILLS}[average]",
+    ),
+    Mutant(
+        "F01 what methods remember is not taken back",
+        "training/stage_memory.py",
+        "        method.state = state\n",
+        "        del method, state\n",
+        f"{KILLS}[memory]",
+    ),
+    Mutant(
+        "F01 the weight of the entropy bonus begins again",
+        "training/learner.py",
+        "        self.objective.restore(tensors)\n",
+        "",
+        f"{KILLS}[memory]",
     ),
     Mutant(
         "F01 the learner begins again with version 0",
@@ -105,8 +119,8 @@ MUTANTS = (
     Mutant(
         "F03 half an iteration is saved as a whole one",
         "training/session.py",
-        "self._state.save(stage, learner, iteration, sampler=sampler)",
-        "self._state.save(stage, learner, iteration + 1, sampler=sampler)",
+        "self._state.save(stage, learner, iteration, before=before)",
+        "self._state.save(stage, learner, iteration + 1, before=before)",
         "tests/faults/test_signals.py::test_f3_half_an_iteration_is_played_again",
     ),
     Mutant(

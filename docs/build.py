@@ -24,6 +24,9 @@ ROOMS = {
     "shaping": "Shaping",
     "aggregation": "Aggregation",
     "losses": "Losses and regularisers",
+    "corrections": "Corrections of a loss",
+    "pairing": "Pairing",
+    "preferences": "Preference losses",
     "samplers": "Samplers",
 }
 

@@ -86,6 +86,18 @@ def test_an_unknown_model_says_so():
     assert "unknown: the sizes of nobody/knows-this are in the hub" in describe(found)
 
 
+# Fails when a cache is foretold for replies that a server samples.
+def test_a_server_keeps_its_cache_itself():
+    assert foretold(QWEN)["cache"] > 0
+    assert foretold(QWEN, "generation={name='vllm',base_url='http://localhost:8000/v1',max_tokens=64}")["cache"] == 0
+
+
+# Fails when the choice that the generator makes is foretold wrongly: a small vocabulary has a cache for transcripts.
+def test_a_cache_of_a_small_vocabulary_is_foretold_for_transcripts_alone():
+    assert foretold("frozen_lake_think_tiny")["cache"] == 0
+    assert foretold("frozen_lake_think_tiny", "policy.context.name=transcript")["cache"] > 0
+
+
 @pytest.mark.slow
 def test_the_cache_is_foretold_within_a_fifth(toy_folder, make_toy, tmp_path, monkeypatch):
     # A vocabulary that is decoded on slots.

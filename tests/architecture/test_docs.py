@@ -46,7 +46,7 @@ def test_every_docstring_begins_with_a_sentence():
 # ---------------------------------------------------------------------------------------------------------------------
 # Metrics.
 
-METRIC = re.compile(r"(rollout|collector|selection|policy|update|critic|evaluation|time)/([a-z_]+|part:<name>)")
+METRIC = re.compile(r"(rollout|collector|sampler|selection|policy|update|critic|evaluation|time)/([a-z_]+|part:<name>)")
 # Amounts of one iteration, which become totals before they are logged.
 INTERNAL = re.compile(r"rollout/new_[a-z]+")
 # What `columns.py` names are rooms and files.
@@ -74,8 +74,8 @@ def test_every_registered_metric_has_a_unit_and_a_meaning():
 def test_every_registered_metric_is_logged_by_some_run(small_run):
     logged = {name for row in read_json_lines(small_run / "metrics.jsonl") for name in row}
     # Games without a notion of success have a score instead, and no lake has, nor has it named parts of the reward;
-    # tests/training/test_critic.py has those of critics,
-    # and tests/distributed/test_ray_collector.py those of actors.
+    # tests/training/test_critic.py has those of critics, tests/distributed/test_ray_collector.py those of actors, and
+    # tests/samplers those of samplers that review.
     elsewhere = {"evaluation/part:<name>", "rollout/part:<name>", "rollout/stale"}
     elsewhere |= {f"evaluation/score{bound}" for bound in ("", "_low", "_high")}
-    assert {name for name in set(METRICS) - logged if not name.startswith(("critic/", "collector/"))} <= elsewhere
+    assert {name for name in set(METRICS) - logged if not name.startswith(("critic/", "collector/", "sampler/"))} <= elsewhere

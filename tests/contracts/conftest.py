@@ -46,6 +46,8 @@ def _make_batch(seed: int = 0) -> EpisodeBatch:
         "success": rng.integers(0, 2, batch.num_episodes).astype(np.float64),
         "tool_calls": rng.integers(0, 3, batch.num_episodes),
         "answer_key": rng.integers(0, 3, batch.num_episodes).astype(np.uint64),
+        "mode": rng.integers(0, 3, batch.num_episodes),
+        "forced": rng.random(batch.num_episodes) < 0.7,
         "view_key": rng.integers(0, 4, batch.num_steps).astype(np.uint64),
         "action_key": rng.integers(0, 3, batch.num_steps).astype(np.uint64),
         "next_view_key": rng.integers(0, 4, batch.num_steps).astype(np.uint64),
@@ -71,7 +73,7 @@ def _assert_documented(function: Callable) -> None:
     arguments, returns = text[places[1] : places[2]], text[places[2] :]
     for parameter in inspect.signature(function).parameters:
         assert re.search(rf"^  {parameter}: ", arguments, re.MULTILINE), f"Args lacks {parameter}"
-    assert re.search(r"\[[ENK]\]", returns), "Returns must name the shape"
+    assert re.search(r"\[[ENKP]\]", returns), "Returns must name the shape"
     if "raise " in inspect.getsource(inspect.getmodule(function) or function):
         assert "Raises:" in parts, "the file raises, but the docstring does not say so"
 

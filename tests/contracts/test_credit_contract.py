@@ -7,14 +7,24 @@ import numpy as np
 import pytest
 
 from lapwing.core.columns import COLUMNS
+from lapwing.core.memory import bound
 from lapwing.core.ragged import take_segments
 from lapwing.core.registry import describe, names, resolve
 
 every_method = pytest.mark.parametrize("name", names("credit"))
+with_memory = pytest.mark.parametrize(
+    "name",
+    [name for name in names("credit") if hasattr(importlib.import_module(f"lapwing.credit.{name}"), "initial_state")],
+)
 
 
 def module(name):
     return importlib.import_module(f"lapwing.credit.{name}")
+
+
+def credit(name, **settings):
+    """The method with its settings bound; one with memory begins anew."""
+    return bound(resolve("credit", name), settings)
 
 
 def axis_index(name, batch, episode):
@@ -43,7 +53,7 @@ def test_the_module_says_what_the_method_is(name):
 @every_method
 def test_there_is_one_finite_float64_per_step_or_token(name, make_batch):
     batch = make_batch()
-    advantage = resolve("credit", name)(batch)
+    advantage = credit(name)(batch)
     size = batch.num_steps if module(name).LEVEL == "step" else batch.num_tokens
     assert advantage.dtype == np.float64
     assert advantage.shape == (size,)
@@ -54,7 +64,7 @@ def test_there_is_one_finite_float64_per_step_or_token(name, make_batch):
 def test_the_inputs_stay_as_they_are(name, make_batch):
     batch = make_batch()
     before = snapshot(batch)
-    resolve("credit", name)(batch)
+    credit(name)(batch)
     after = snapshot(batch)
     for column, values in before.items():
         np.testing.assert_array_equal(after[column], values, err_msg=column)
@@ -62,7 +72,7 @@ def test_the_inputs_stay_as_they_are(name, make_batch):
 
 @every_method
 def test_the_same_batch_gives_the_same_bits(name, make_batch):
-    np.testing.assert_array_equal(resolve("credit", name)(make_batch()), resolve("credit", name)(make_batch()))
+    np.testing.assert_array_equal(credit(name)(make_batch()), credit(name)(make_batch()))
 
 
 @every_method
@@ -70,8 +80,8 @@ def test_the_same_batch_gives_the_same_bits(name, make_batch):
 def test_permuting_episodes_permutes_the_answer(name, seed, make_batch):
     batch = make_batch(seed)
     order = np.random.default_rng(seed).permutation(batch.num_episodes)
-    expected = resolve("credit", name)(batch)[axis_index(name, batch, order)]
-    np.testing.assert_allclose(resolve("credit", name)(batch.select(order)), expected, atol=1e-12)
+    expected = credit(name)(batch)[axis_index(name, batch, order)]
+    np.testing.assert_allclose(credit(name)(batch.select(order)), expected, atol=1e-12)
 
 
 @every_method
@@ -88,15 +98,30 @@ def test_other_groups_do_not_leak_in_unless_the_scope_is_the_batch(name, group, 
         outcome=np.where(other, 3.0, batch.outcome),
     )
     at = axis_index(name, batch, mine)
-    expected = resolve("credit", name)(batch)[at]
-    np.testing.assert_allclose(resolve("credit", name)(changed)[at], expected, atol=1e-12)
-    np.testing.assert_allclose(resolve("credit", name)(batch.select(mine)), expected, atol=1e-12)
+    expected = credit(name)(batch)[at]
+    np.testing.assert_allclose(credit(name)(changed)[at], expected, atol=1e-12)
+    np.testing.assert_allclose(credit(name)(batch.select(mine)), expected, atol=1e-12)
+
+
+@with_memory
+def test_a_state_is_plain_arrays_and_the_given_one_stays_as_it_is(name, make_batch):
+    batch = make_batch()
+    given = importlib.import_module(f"lapwing.credit.{name}").initial_state()
+    for _ in range(3):
+        before = {key: array.copy() for key, array in given.items()}
+        _, state = resolve("credit", name)(batch, state=given)
+        assert set(state) == set(before)
+        for key, array in before.items():
+            np.testing.assert_array_equal(given[key], array, err_msg=key)
+            assert state[key].dtype == array.dtype
+            assert state[key].dtype.kind in "fiub"
+        given = state
 
 
 @every_method
 def test_unknown_settings_are_refused(name, make_batch):
     with pytest.raises(TypeError, match="no_such_setting"):
-        resolve("credit", name)(make_batch(), no_such_setting=1)
+        credit(name, no_such_setting=1)(make_batch())
 
 
 @every_method

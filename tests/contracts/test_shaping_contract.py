@@ -8,25 +8,36 @@ import numpy as np
 import pytest
 
 from lapwing.core.columns import COLUMNS
+from lapwing.core.memory import bound
 from lapwing.core.ragged import take_segments
 from lapwing.core.registry import describe, names, resolve
 
 every_method = pytest.mark.parametrize("name", names("shaping"))
+REMEMBERED = {"otc": {"memory": 4}, "router_r1": {"window": 5}}
+with_memory = pytest.mark.parametrize(
+    "name",
+    [name for name in names("shaping") if hasattr(importlib.import_module(f"lapwing.shaping.{name}"), "initial_state")],
+)
 
 
 def with_parts(name, batch):
-    """The batch with the part that a method reads by default."""
-    part = inspect.signature(resolve("shaping", name)).parameters.get("part")
-    if part is None:
-        return batch
-    return batch.with_columns(**{f"part:{part.default}": np.random.default_rng(3).integers(0, 2, batch.num_steps)})
+    """The batch with the parts that a method reads by default."""
+    parameters = inspect.signature(resolve("shaping", name)).parameters
+    parts = [parameters["part"].default] if "part" in parameters else []
+    parts += parameters["parties"].default if "parties" in parameters else ()
+    rng = np.random.default_rng(3)
+    return batch.with_columns(**{f"part:{part}": rng.integers(0, 2, batch.num_steps) for part in parts})
+
+
+def required(name):
+    """A setting without a default gets 8 of its type."""
+    keywords = [p for p in inspect.signature(resolve("shaping", name)).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return {p.name: p.annotation(8) for p in keywords if p.default is p.empty and p.name != "state"}
 
 
 def shape(name, batch, **settings):
-    """The method's batch; a setting without a default gets 8 of its type."""
-    method = resolve("shaping", name)
-    keywords = [p for p in inspect.signature(method).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    return method(batch, **{p.name: p.annotation(8) for p in keywords if p.default is p.empty}, **settings)
+    """The method's batch; one with memory begins anew."""
+    return bound(resolve("shaping", name), {**required(name), **settings})(batch)
 
 
 def snapshot(batch):
@@ -88,6 +99,21 @@ def test_a_batch_without_episodes_stays_one(name, make_batch):
     batch = with_parts(name, make_batch())
     empty = batch.select(np.zeros(batch.num_episodes, dtype=bool))
     assert shape(name, empty).num_steps == 0
+
+
+@with_memory
+def test_a_state_is_plain_arrays_and_the_given_one_stays_as_it_is(name, make_batch):
+    batch = with_parts(name, make_batch())
+    given = importlib.import_module(f"lapwing.shaping.{name}").initial_state(**required(name))
+    for _ in range(3):
+        before = {key: array.copy() for key, array in given.items()}
+        _, state = resolve("shaping", name)(batch, **required(name), **REMEMBERED.get(name, {}), state=given)
+        assert set(state) == set(before)
+        for key, array in before.items():
+            np.testing.assert_array_equal(given[key], array, err_msg=key)
+            assert state[key].dtype == array.dtype
+            assert state[key].dtype.kind in "fiub"
+        given = state
 
 
 @every_method

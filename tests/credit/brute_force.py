@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from lapwing.core.batch import EpisodeBatch
 
 SWITCH, SUBGOAL, ACTION = 2, 3, 4  # spans
+PARTS = ("apples", "deaths")
 CRITIC = ("value", "v_low", "v_high", "v_term", "branch_value", "next_branch_value", "exact_advantage")
 
 
@@ -25,6 +26,7 @@ def read(batch: EpisodeBatch):
                 cut=not batch.terminated[e],
                 final_value=float(batch.extra["final_value"][e]),
                 total=sum(step.merged for step in steps),
+                parts={name: sum(step.parts[name] for step in steps) for name in PARTS},
                 steps=steps,
             )
         )
@@ -39,6 +41,7 @@ def _read_step(batch, n):
         view=int(batch.view_key[n]),
         action=int(batch.action_key[n]),
         switch=bool(batch.extra["switch"][n]),
+        parts={name: float(batch.extra[f"part:{name}"][n]) for name in PARTS},
         token_value=[float(batch.extra["token_value"][k]) for k in written],
         span=[int(batch.extra["span"][k]) for k in written],
         **{name: float(batch.extra[name][n]) for name in CRITIC},
@@ -190,7 +193,7 @@ def _last_views(e, t, k):
     return views if len(views) == k and 0 not in views else None
 
 
-def hgpo(episodes, *, discount, depth, alpha, base_group, weights, **scaling):
+def hgpo(episodes, *, discount, depth, alpha, base_group, level_weights, **scaling):
     scaling["scale"] = scaling.pop("scale_by_std")
     advantage = []
     for e in episodes:
@@ -202,7 +205,7 @@ def hgpo(episodes, *, discount, depth, alpha, base_group, weights, **scaling):
                 mine = _last_views(e, t, k)
                 steps = [(m, u) for m in group for u in range(len(m.steps)) if _last_views(m, u, k) == mine]
                 values = [value] if mine is None else [returns_to_go(m, discount)[u] for m, u in steps]
-                weight = (k + 1) ** alpha if weights == "code" else k**alpha
+                weight = (k + 1) ** alpha if level_weights == "code" else k**alpha
                 terms.append((weight, relative(value, values, **scaling)))
             counted = [(weight, term) for weight, term in terms if abs(term) > 1e-9]
             total = sum(weight for weight, _ in counted)
@@ -393,3 +396,142 @@ def _levels(e, *, discount, lambda_, segment_lambda, bootstrap_truncated):
         following = returns[0] - part[0].v_high + discount ** len(part) * segment_lambda * following
         found[b]["high"] = following
     return found
+
+
+def gdpo(episodes, *, parts, part_weights, batch_norm, ddof, eps):
+    scaling = {"scale": True, "ddof": ddof, "eps": eps}
+
+    def of(e, name):
+        return e.total if name == "episode_return" else e.parts[name]
+
+    sums = [
+        sum(
+            w * relative(of(e, name), [of(m, name) for m in mates(episodes, e)], **scaling)
+            for name, w in zip(parts, part_weights or [1.0] * len(parts), strict=True)
+        )
+        for e in episodes
+    ]
+    if batch_norm:
+        sums = [relative(s, sums, **scaling) for s in sums]
+    return [s for s, e in zip(sums, episodes, strict=True) for _ in e.steps]
+
+
+def _tilt(values, temperature):
+    weight = [math.exp(-(x - min(values)) / temperature) for x in values]
+    return [w / sum(weight) for w in weight]
+
+
+def _worst_kl(values, radius):
+    """The λ at which the dual is largest, by ternary search over its logarithm."""
+    if radius == 0:
+        return [1 / len(values)] * len(values)
+
+    def dual(log_scale):
+        scale = math.exp(log_scale)
+        terms = [math.exp(-(x - min(values)) / scale) for x in values]
+        return -scale * (math.log(sum(terms) / len(terms)) + radius)
+
+    low, high = -14.0, 14.0
+    for _ in range(90):
+        a, b = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (a, high) if dual(a) < dual(b) else (low, b)
+    return _tilt(values, math.exp((low + high) / 2))
+
+
+def _worst_tv(values, radius):
+    """Whole levels of equal values give up their mass from the top, until ρ is used up."""
+    level = [round(x, 9) for x in values]
+    mass = {x: level.count(x) / len(level) for x in level}
+    left = radius
+    for x in sorted(mass, reverse=True)[:-1]:
+        taken = min(left, mass[x])
+        mass[x], left = mass[x] - taken, left - taken
+    mass[min(level)] += radius - left
+    return [mass[x] / level.count(x) for x in level]
+
+
+def dr_rpo(episodes, *, radius, ball):
+    def credit(e):
+        group = mates(episodes, e)
+        totals = [m.total for m in group]
+        if max(totals) - min(totals) < 1e-9:
+            return 0.0
+        weight = (_worst_kl if ball == "kl" else _worst_tv)(totals, radius)
+        base = sum(w * x for w, x in zip(weight, totals, strict=True))
+        mine = next(w for w, m in zip(weight, group, strict=True) if m is e)
+        return len(group) * mine * (e.total - base)
+
+    return per_step(episodes, credit)
+
+
+def _quantile(values, level):
+    ordered = sorted(values)
+    at = level * (len(ordered) - 1)
+    low = math.floor(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (at - low) * (ordered[high] - ordered[low])
+
+
+def _deviation(values):
+    if len(values) < 2 or max(values) - min(values) < 1e-9:
+        return 0.0
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((x - mean) ** 2 for x in values) / (len(values) - 1))
+
+
+def riskpo(episodes, *, bundle, center, scale_by_std, eps, assign, **measure):
+    """The first batch of a run: what is tracked are its own quantiles, whatever the rate."""
+    papers = _papers(episodes, bundle)
+    advantage = _mixed_values(papers, **measure)
+    if center:
+        mean = sum(advantage) / len(advantage)
+        advantage = [a - mean for a in advantage]
+    if scale_by_std:
+        spread = [_deviation([s for b, s, _ in papers if b == number]) for number, _, _ in papers]
+        advantage = [a / (std + eps) if std > 0 else 0.0 for a, std in zip(advantage, spread, strict=True)]
+    given = {id(e): [] for e in episodes}
+    for a, (_, _, members) in zip(advantage, papers, strict=True):
+        for m, share in zip(members, _shares(episodes, members, assign, eps), strict=True):
+            given[id(m)].append(a * share)
+    return per_step(episodes, lambda e: sum(given[id(e)]) / len(given[id(e)]))
+
+
+def _papers(episodes, bundle):
+    """Pairs of a bundle, a score and members."""
+    numbers = sorted({e.group for e in episodes})
+    papers = []
+    for first in range(0, len(numbers), bundle):
+        groups = [[e for e in episodes if e.group == g] for g in numbers[first : first + bundle]]
+        for i in range(max(len(g) for g in groups)):
+            members = [g[i % len(g)] for g in groups]
+            papers.append((first, sum(m.total for m in members) * bundle / len(groups), members))
+    return papers
+
+
+def _mixed_values(papers, *, alpha, beta, omega, quantiles, rate):
+    del rate
+    of_own = {"track": 0.0, "mix": 0.5, "batch": 1.0}[quantiles]
+    scores = [score for _, score, _ in papers]
+    found = []
+    for number, score, _ in papers:
+        own = [s for b, s, _ in papers if b == number]
+        low, high = ((1 - of_own) * _quantile(scores, s) + of_own * _quantile(own, s) for s in (alpha, beta))
+        value = (max(score - low, 0) - max(score - high, 0) + low - high) / (beta - alpha)
+        tail = -max(low - score, 0) / alpha if alpha > 0 else 0.0
+        found.append((omega * tail + value) / (omega + 1))
+    return found
+
+
+def _shares(episodes, members, assign, eps):
+    """What each member of a paper gets of its advantage."""
+    totals = [[o.total for o in mates(episodes, m)] for m in members]
+    if assign == "std":
+        deviations = [_deviation(values) for values in totals]
+        return [1 / ((std if std > 1e-3 else 1.0) + eps) for std in deviations]
+    if assign == "score":
+        return [0.5 if m.total > 1e-10 else 1.5 for m in members]
+    if assign == "sum_mean":
+        above = [relative(m.total, values) for m, values in zip(members, totals, strict=True)]
+        usable = abs(sum(above)) > 1e-6
+        return [min(1.0, max(-1.0, x / sum(above))) if usable else 1 / len(above) for x in above]
+    return [1.0] * len(members)

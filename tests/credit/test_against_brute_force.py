@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lapwing.core.columns import COLUMNS
+from lapwing.core.memory import bound
 from lapwing.core.registry import names, resolve
 from lapwing.testing import episodes
 
@@ -46,9 +47,16 @@ turns = {
 SETTINGS = {
     "bilevel_gae": {"discount": fraction, "lambda_": fraction, "turn_discount": fraction},
     "dr_grpo": {},
+    "dr_rpo": {"radius": one_of(0.0, 0.02, 0.1, 0.3, 0.6), "ball": one_of("kl", "tv")},
     "dual_gae": dict.fromkeys(("turn_discount", "turn_lambda", "token_discount", "token_lambda"), fraction),
     "egae": {"discount": fraction, "lambda_": fraction},
     "gae": {"discount": fraction, "lambda_": fraction},
+    "gdpo": {
+        "parts": one_of(("apples", "deaths"), ("deaths", "episode_return")),
+        "part_weights": one_of((), (2.0, -0.5)),
+        "batch_norm": switch,
+        **deviation,
+    },
     "gigpo": {
         "discount": fraction,
         "step_weight": weight,
@@ -73,7 +81,7 @@ SETTINGS = {
         "alpha": weight,
         "scale_by_std": switch,
         "base_group": switch,
-        "weights": one_of("code", "paper"),
+        "level_weights": one_of("code", "paper"),
         **deviation,
     },
     "lite_ppo": {"std_of": one_of("return", "centred"), **deviation},
@@ -89,6 +97,18 @@ SETTINGS = {
         **deviation,
     },
     "return_to_go": {"discount": fraction},
+    "riskpo": {
+        "alpha": one_of(0.0, 0.1, 0.2, 0.4),
+        "beta": one_of(0.5, 0.8, 1.0),
+        "omega": weight,
+        "bundle": one_of(1, 2, 5),
+        "rate": weight,
+        "quantiles": one_of("track", "batch", "mix"),
+        "center": switch,
+        "scale_by_std": switch,
+        "eps": deviation["eps"],
+        "assign": one_of("uniform", "std", "score", "sum_mean"),
+    },
     "rloo": {},
     "rtmc": {},
     "state_td": {"discount": fraction, "lambda_": fraction},
@@ -150,6 +170,7 @@ def random_columns(batch, rng):
     columns["success"] = rng.integers(0, 2, batch.num_episodes).astype(float)
     columns["tool_calls"] = rng.integers(0, 3, batch.num_episodes)
     columns["answer_key"] = rng.integers(0, 3, batch.num_episodes).astype(np.uint64)
+    columns |= {f"part:{name}": rng.integers(0, 2, batch.num_steps).astype(float) for name in REFERENCE["PARTS"]}
     columns["valid"] = rng.random(batch.num_steps) < 0.8
     return columns
 
@@ -165,7 +186,7 @@ def test_every_method_has_a_reference_and_every_setting_is_drawn(name):
     assert name in REFERENCE, f"tests/credit/brute_force.py has no {name}"
     assert name in SETTINGS, f"SETTINGS has no {name}"
     method = resolve("credit", name)
-    assert set(SETTINGS[name]) == set(inspect.signature(method).parameters) - {"batch"}
+    assert set(SETTINGS[name]) == set(inspect.signature(method).parameters) - {"batch", "state"}
     for key, draw in SETTINGS[name].items():
         text = inspect.getdoc(method) or ""
         described = re.findall(rf"^  {key}: (.*?)(?=^  \w+: |\n\n)", text, re.MULTILINE | re.DOTALL)[0]
@@ -179,7 +200,7 @@ def test_the_method_is_what_its_specification_says(name):
     for seed in range(BATCHES):
         settings = draw_settings(name, np.random.default_rng([11, seed]))
         expected = reference(plain_episodes(seed), **settings)
-        actual = credit(random_batch(seed), **settings)
+        actual = bound(credit, settings)(random_batch(seed))
         assert actual.shape == (len(expected),)
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6, err_msg=f"batch {seed} with {settings}")
         empty += not np.any(np.abs(actual) > 1e-6)

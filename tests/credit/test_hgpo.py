@@ -33,7 +33,7 @@ def centred(value, values, *, scale_by_std, ddof, eps):
     return deviation / (np.std(values, ddof=ddof) + eps) if scale_by_std else deviation
 
 
-def loop(batch, *, discount, depth, alpha, base_group, weights, **scaling):
+def loop(batch, *, discount, depth, alpha, base_group, level_weights, **scaling):
     """The definition, one step after the other."""
     size, of_step, group = batch.num_steps, batch.episode_of_step, batch.group[batch.episode_of_step]
     to_go = np.zeros(size)
@@ -52,7 +52,7 @@ def loop(batch, *, discount, depth, alpha, base_group, weights, **scaling):
         for views in range(1, depth + 2):
             mine = history(n, views)
             peers = [m for m in range(size) if mine and group[m] == group[n] and history(m, views) == mine]
-            weight = (views + 1.0) ** alpha if weights == "code" else float(views) ** alpha
+            weight = (views + 1.0) ** alpha if level_weights == "code" else float(views) ** alpha
             entries.append((weight, centred(to_go[n], to_go[peers], **scaling) if peers else 0.0))
         if base_group:
             mates = batch.episode_return[batch.group == group[n]]
@@ -72,7 +72,7 @@ def test_two_depths_weigh_two_fifths_and_three_fifths():
 
 def test_the_papers_weights_count_the_history_only():
     expected = [0, 1 / 3 * 1 + 2 / 3 * 2, 0, 1 / 3 * -3 + 2 / 3 * -2, 0, 2]
-    np.testing.assert_allclose(hgpo(through_x(4, 0, 5), discount=0.0, weights="paper"), expected)
+    np.testing.assert_allclose(hgpo(through_x(4, 0, 5), discount=0.0, level_weights="paper"), expected)
 
 
 def test_a_larger_alpha_trusts_the_longer_history_more():
@@ -138,7 +138,7 @@ def test_it_agrees_with_a_loop(seed, make_keyed_batch):
         "ddof": int(rng.integers(0, 2)),
         "eps": 1e-6,
         "base_group": bool(rng.integers(0, 2)),
-        "weights": str(rng.choice(["code", "paper"])),
+        "level_weights": str(rng.choice(["code", "paper"])),
     }
     np.testing.assert_allclose(hgpo(batch, **settings), loop(batch, **settings), atol=1e-9)
 
@@ -195,7 +195,7 @@ def test_a_truncated_episode_is_worth_nothing_past_its_end_and_tokens_play_no_pa
         ("alpha", -0.5, "alpha must be finite and at least 0"),
         ("ddof", -1, "ddof must be at least 0"),
         ("eps", -1.0, "eps must be at least 0"),
-        ("weights", "papers", "did you mean paper"),
+        ("level_weights", "papers", "did you mean paper"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting, value, message):

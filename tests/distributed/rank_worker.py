@@ -73,7 +73,7 @@ def _recipe(loss, team):
     stage = build.make_stage(main, shop)
     learner = stage.make_learner()
     if loss == "neighbours":
-        learner.loss, learner.mergeable = neighbours, False
+        learner.objective.loss, learner.objective.mergeable = neighbours, False
     stage.load(0)
     return shop.model, learner, list(iterate(stage, learner, 0, lambda _: None))
 

@@ -16,6 +16,7 @@ import torch
 from lapwing import build
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import LapwingError, NonFiniteError, UserError
+from lapwing.core.memory import bound
 from lapwing.core.registry import names, resolve
 from lapwing.core.types import Prompt, Request
 from lapwing.generation._memo import distributions
@@ -97,14 +98,14 @@ def in_logits(bad):
 
 def in_loss(bad):
     def inject(learner, advantage, weight):
-        plain = learner.loss
+        plain = learner.objective.loss
 
         def spoilt(**given):
             loss = plain(**given)
             return torch.where(torch.arange(len(loss)) == 2, bad, loss)
 
-        learner.loss = spoilt
-        return lambda: setattr(learner, "loss", plain)
+        learner.objective.loss = spoilt
+        return lambda: setattr(learner.objective, "loss", plain)
 
     return inject
 
@@ -408,7 +409,7 @@ def test_f45_episodes_that_were_played_ahead_may_be_one_batch_older(played):
 def test_an_update_that_is_given_up_leaves_no_trace(played, after, mergeable):
     learner, batch, advantage, weight = played
     learner.scorer.batch_tokens = learner.scorer.row_tokens = 32
-    learner.mergeable = mergeable
+    learner.objective.mergeable = mergeable
     before, state, calls = weights(learner.model), moments(learner), itertools.count()
 
     def stop():
@@ -460,7 +461,7 @@ def assert_all_finite(batch, advantage):
 @pytest.mark.parametrize("credit", names("credit"))
 def test_f42_no_method_makes_a_number_that_is_not_finite(credit, kind):
     batch = of_kind(kind)
-    advantage = resolve("credit", credit)(batch)
+    advantage = bound(resolve("credit", credit), {})(batch)
     assert_all_finite(batch, advantage)
     for modulation in names("modulation"):
         if len(advantage) == batch.num_steps or modulation in ("whiten", "adora"):
@@ -482,7 +483,7 @@ def test_f42_an_iteration_without_any_spread_is_skipped_and_counted(stage):
     stage.shaping = [lambda batch: batch.with_columns(reward=np.zeros(batch.num_steps), outcome=batch.outcome * 0)]
     learner = stage.make_learner()
     before = weights(learner.model)
-    learner.regularisers = ()
+    learner.objective.regularisers = ()
     row = next(iterate(stage, learner, 0, lambda rollout: None))
     assert (row["update/skipped"], row["update/nonfinite"]) == (1.0, 0.0) or row["update/gradient_norm"] == 0.0
     assert torch.equal(weights(learner.model), before)

@@ -58,6 +58,12 @@ def recipes(toy: Path | None = None) -> dict[str, Small]:
             (*_SHORT, *_MODEL, "optimizer.minibatches=2", "optimizer.average=0.5", "sampler.revisit=0.5",
              "sampler.groups=4"),
         ),
+        # A sampler with an estimator, a credit with tracked quantiles, a bonus whose weight follows the entropy.
+        "memory": Small(
+            "frozen_lake_tiny_pcl",
+            (*_SHORT, *_MODEL, "sampler.groups=4", "credit={name='riskpo', bundle=2}",
+             "regularisers=[{name='entropy_adaptive', coefficient=1.0, target=0.5}]"),
+        ),
     }  # fmt: skip
     # Games in two worker processes.
     found["isolated"] = Small(

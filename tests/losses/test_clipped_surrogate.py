@@ -71,6 +71,22 @@ def test_the_dual_clip_bounds_bad_tokens_that_became_likely(ratio, advantage, va
     assert value_and_slope(ratio, advantage, dual_clip=3.0) == pytest.approx((value, slope))
 
 
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "value", "slope"),
+    [(6.0, -1.0, 4.0, 0.0), (3.0, -1.0, 3.0, 3.0), (6.0, 1.0, -1.2, 0.0), (0.5, 1.0, -0.5, -0.5)],
+    ids=["bound by 4", "below the cap", "good tokens unchanged", "down and good"],
+)
+def test_the_two_sided_cap_bounds_bad_tokens_that_became_likely(ratio, advantage, value, slope):
+    # Fails when the cap is left out, or is put on the clipped ratio.
+    assert value_and_slope(ratio, advantage, max_ratio=4.0) == pytest.approx((value, slope))
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.9, 2.0, 5.0, 50.0])
+@pytest.mark.parametrize("advantage", [1.0, -1.0])
+def test_the_cap_and_the_dual_clip_are_one_bound(ratio, advantage):
+    assert value_and_slope(ratio, advantage, max_ratio=3.0) == value_and_slope(ratio, advantage, dual_clip=3.0)
+
+
 def test_at_the_weights_that_played_the_gradient_is_minus_advantage_times_score():
     # A softmax policy over 4 tokens; the update is the mean over 6 sampled tokens.
     logits = torch.randn(4, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
@@ -110,6 +126,7 @@ def test_the_scale_of_the_log_ratio_cannot_overflow():
         ({"clip_low": 1.1}, r"clip_low must be in \[0, 1\]"),
         ({"clip_high": -0.1}, "clip_high must be at least 0"),
         ({"dual_clip": 1.0}, "dual_clip must be above 1"),
+        ({"max_ratio": 1.2}, r"max_ratio must be above 1 \+ clip_high = 1.2"),
     ],
 )
 def test_wrong_settings_are_refused_with_one_sentence(settings, message):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from lapwing.core.errors import UserError
 from lapwing.losses.kl_k1 import kl_k1
 
 # Three tokens: the policy (0.5, 0.3, 0.2) and the reference (0.4, 0.4, 0.2).
@@ -35,3 +36,50 @@ def test_the_mean_over_the_policy():
 def test_the_expected_gradient_is_zero():
     # The score has mean 0 under the policy itself, so as a loss k1 regularises nothing.
     torch.testing.assert_close(expected_gradient(), torch.zeros(3, dtype=torch.float64), atol=1e-12, rtol=0)
+
+
+# Older weights that played: not the policy, and not the reference.
+PLAYED = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64)
+
+
+def expected_off_policy_gradient():
+    """Mean over tokens that older weights drew, with the ratio."""
+    weighted = kl_k1(
+        logprob=LOGITS.log_softmax(0),
+        reference_logprob=REFERENCE.log(),
+        behavior_logprob=PLAYED.log(),
+        importance=True,
+    )
+    (gradient,) = torch.autograd.grad((PLAYED * weighted).sum(), LOGITS)
+    return gradient
+
+
+def test_on_tokens_of_older_weights_the_ratio_makes_the_gradient_that_of_the_reverse_divergence():
+    # Fails when the ratio is detached: then the mean is 0.
+    (expected,) = torch.autograd.grad((LOGITS.softmax(0) * (LOGITS.log_softmax(0) - REFERENCE.log())).sum(), LOGITS)
+    torch.testing.assert_close(expected_off_policy_gradient(), expected)
+
+
+def test_the_ratio_multiplies_the_value(three_tokens):
+    tokens = three_tokens([1.5, 0.5])
+    given = {"logprob": tokens.logprob(), "reference_logprob": tokens.behavior_logprob.detach() - 0.3}
+    plain = kl_k1(**given)
+    found = kl_k1(**given, behavior_logprob=tokens.behavior_logprob, importance=True)
+    torch.testing.assert_close(found, torch.tensor([1.5, 0.5], dtype=torch.float64) * plain)
+    torch.testing.assert_close(kl_k1(**given, behavior_logprob=tokens.behavior_logprob), plain)
+
+
+def test_the_gradient_by_finite_differences(three_tokens):
+    tokens = three_tokens([1.5, 0.5, 1.1])
+    reference = tokens.behavior_logprob + torch.tensor([0.4, -0.7, 0.2], dtype=torch.float64)
+    given = {"reference_logprob": reference, "behavior_logprob": tokens.behavior_logprob}
+    tokens.assert_slope_of_the_value(lambda logprob: kl_k1(logprob=logprob, **given))
+    difference = (tokens.logprob().detach() - reference).tolist()
+    ratios = [1.5, 0.5, 1.1]
+    intended = [ratio * (d + 1) for d, ratio in zip(difference, ratios, strict=True)]
+    tokens.assert_coefficients(lambda logprob: kl_k1(logprob=logprob, **given, importance=True), intended)
+
+
+def test_importance_needs_to_know_who_played():
+    with pytest.raises(UserError, match="importance needs behavior_logprob"):
+        kl_k1(logprob=torch.zeros(1), reference_logprob=torch.zeros(1), importance=True)

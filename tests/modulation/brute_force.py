@@ -113,3 +113,17 @@ def whiten(episodes, advantage, *, over, ddof, eps):
         squares = sum((other - mean(values)) ** 2 for other in values)
         out.append((value - mean(values)) / (math.sqrt(squares / (len(values) - ddof)) + eps))
     return out
+
+
+def stcr(episodes, advantage, *, unit, base):
+    def length(e):
+        return e.tokens if unit == "tokens" else len(e.steps)
+
+    by_step = [e for e in episodes for _ in e.steps]
+    owner = by_step if len(advantage) == len(by_step) else [e for e in episodes for s in e.steps for _ in s.tokens]
+    out = []
+    for e, value in zip(owner, advantage, strict=True):
+        won = [length(m) for m in episodes if m.group == e.group and m.won]
+        excess = length(e) - mean(won) if won and not e.won else 0.0
+        out.append(value * (1 + (1 - base**-excess)) if excess > 0 and value < 0 else value)
+    return out

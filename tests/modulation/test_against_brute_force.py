@@ -36,6 +36,7 @@ SETTINGS = {
     "adora": {"rule": one_of("length", "length_vlm", "turns"), "w_bad": weight, "w_good": weight},
     "empg": {"k": weight, "k_next": weight, "bonus": weight},
     "salt": {"history": one_of(-1, 0, 1, 2, 9), "dedupe_per_episode": one_of(False, True)},
+    "stcr": {"unit": one_of("tokens", "steps"), "base": one_of(1.00001, 1.1, 2.0)},
     "whiten": {
         "over": one_of("batch", "group"),
         "ddof": one_of(0, 1, 2),
@@ -132,7 +133,9 @@ def test_the_method_is_what_its_specification_says(name):
         assert actual.shape == advantage.shape == (len(expected),)
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6, err_msg=f"batch {seed} with {settings}")
         unchanged += np.allclose(actual, advantage)
-    assert unchanged < BATCHES / 2, f"{name} left {unchanged} advantages as they were, which tells nothing"
+    # Only failures that are longer than a success of their group change under this one.
+    most = 0.8 * BATCHES if name == "stcr" else BATCHES / 2
+    assert unchanged < most, f"{name} left {unchanged} advantages as they were, which tells nothing"
 
 
 def test_the_batches_hold_the_edge_cases():

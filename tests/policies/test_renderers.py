@@ -7,6 +7,7 @@ import pytest
 from lapwing.core.rng import generator
 from lapwing.games.bandit import BanditView
 from lapwing.games.chain import Chain, ChainView
+from lapwing.games.expert_advice import ExpertAdvice, ExpertAdviceView
 from lapwing.games.frozen_lake import FrozenLake, FrozenLakeView
 from lapwing.games.key_door import KeyDoor, KeyDoorView
 from lapwing.games.snake import Snake, SnakeView
@@ -89,6 +90,8 @@ class Riddle:
         (Coordinates(), MARKS, "own a1 b2 enemy b3 free b1 c1 a2 c2 a3 c3"),
         (Coordinates(), SHORT, "at 0 1 body up wall down _ left wall right _ apple +2 -1"),
         (Coordinates(), BANDIT, "arms a b"),
+        (Grid(), ExpertAdviceView(3, 8, (2, 0, 1)), "round 3 of 8 lost a 2 b 0 c 1"),
+        (Coordinates(), ExpertAdviceView(3, 8, (2, 1, 1)), "round 3 of 8 behind a 1 b 0 c 0"),
         (Grid(), Riddle("why", 3), "question : why . tries : 3 ."),
         (Coordinates(), Riddle("why", 3), "question : why . tries : 3 ."),
         (Grid(), "plain words", "plain words"),
@@ -118,6 +121,7 @@ def random_views():
         Snake(),
         Snake(width=3, height=7, apples=3, num_snakes=2),
         Chain(delay=2, slip=0.2),
+        ExpertAdvice(),
         KeyDoor(),
         KeyDoor(size=9),
         TicTacToe(),

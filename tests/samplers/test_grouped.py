@@ -19,7 +19,7 @@ def finished(matches, solved):
     """Reviews-to-be: the groups of these matches, with `solved` naming the groups that succeeded throughout."""
     numbers = sorted({match.group for match in matches})
     return [
-        Group(
+        Group.of(
             index,
             [
                 Episode(match, 0, [], True, False, success=number in solved or match.member == 0)
@@ -72,7 +72,7 @@ def test_impossible_sizes_are_refused_by_name(setting, name):
 def test_without_revisits_every_start_is_fresh_and_every_group_accepted():
     plain = sampler()
     matches = plain.draw(0)
-    assert all(plain.review(group) for group in finished(matches, solved=set()))
+    assert all(plain.review(group).accept for group in finished(matches, solved=set()))
     assert plain.state() == {"unsolved": []}
     assert starts(plain.draw(1)) == [(1, group) for group in range(4)]
 
@@ -81,7 +81,7 @@ def test_unsolved_starts_come_back_until_they_are_solved():
     # Fails when solved starts stay in the pool, or an unsolved one enters it twice.
     revisiting = sampler(revisit=0.5)
     for group in finished(revisiting.draw(0), solved={0, 1, 2}):
-        assert revisiting.review(group)
+        assert revisiting.review(group) == (True, ())
     assert revisiting.state() == {"unsolved": [[0, 3]]}
     second = revisiting.draw(1)
     # One unsolved start is all that there is; the other three groups are fresh.
@@ -121,7 +121,7 @@ def test_a_game_without_success_is_never_solved():
     revisiting = sampler(revisit=0.25)
     (first, *_) = finished(revisiting.draw(0), solved={0})
     episodes = [dataclasses.replace(episode, success=None) for episode in first.episodes]
-    revisiting.review(Group(0, episodes))
+    revisiting.review(Group.of(0, episodes))
     assert revisiting.state() == {"unsolved": [[0, 0]]}
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from lapwing.core.errors import MissingColumnError, UserError
 from lapwing.shaping.igpo import igpo
-from lapwing.shaping.otc import _economy, otc
+from lapwing.shaping.otc import _economy, initial_state
+from lapwing.shaping.otc import otc as with_state
 from lapwing.shaping.tips import tips
 from lapwing.shaping.tspo import tspo
 from lapwing.testing import episodes
@@ -24,6 +25,11 @@ ragged = st.lists(
     min_size=1,
     max_size=8,
 )
+
+
+def otc(batch, **settings):
+    """The batch that a method without memory gives."""
+    return with_state(batch, state=initial_state(**settings), **settings)[0]
 
 
 def make(calls, success, outcome=None, group=None):
@@ -171,8 +177,56 @@ def test_a_negative_number_of_calls_is_refused():
         ({"scale": -1.0}, "scale must be"),
         ({"scale": math.inf}, "scale must be"),
         ({"form": "ppo"}, "no form 'ppo'; valid names: group, single"),
+        ({"memory": -1}, "memory is a number of starts"),
     ],
 )
 def test_wrong_settings_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
         otc(make([1], [1]), **{"limit": 3, **settings})
+
+
+def start(calls, success, view, group=None):
+    """The same episodes, each from its view."""
+    return make(calls, success, group=group).with_columns(view_key=np.array(view, dtype=np.uint64))
+
+
+def test_with_memory_the_fewest_calls_of_earlier_iterations_count():
+    # Fails when n is forgotten, taken from another start, or lowered only after the batch was scored.
+    state = initial_state()
+    first, state = with_state(start([2, 4], [1, 1], [7, 7]), state=state, limit=3, memory=9)
+    np.testing.assert_allclose(first.outcome, [1, math.sqrt(3) / 2])
+    #   n = 2 again:  m = 4 → sin(2π/3);   another start knows only its own n = 4
+    second, state = with_state(start([4, 4], [1, 1], [7, 8], group=[0, 1]), state=state, limit=3, memory=9)
+    np.testing.assert_allclose(second.outcome, [math.sqrt(3) / 2, 1])
+    #   m = 1 < n = 2: the better episode lowers n first
+    third, state = with_state(start([1], [1], [7]), state=state, limit=3, memory=9)
+    np.testing.assert_allclose(third.outcome, [1])
+    assert dict(zip(state["start"].tolist(), state["fewest"].tolist(), strict=True)) == {8: 4, 7: 1}
+
+
+def test_the_starts_seen_longest_ago_are_forgotten_first():
+    state = initial_state()
+    for view in (1, 2, 1, 3):
+        _, state = with_state(start([2], [1], [view]), state=state, limit=3, memory=2)
+    assert state["start"].tolist() == [1, 3]
+    assert state["start"].dtype == np.uint64
+
+
+def test_a_start_without_a_key_and_a_failure_are_not_remembered():
+    _, state = with_state(start([2, 1], [1, 0], [0, 5], group=[0, 1]), state=initial_state(), limit=3, memory=9)
+    assert state["start"].tolist() == []
+
+
+@given(ragged)
+def test_the_first_batch_of_distinct_starts_is_scored_as_without_memory(drawn):
+    batch = make_ragged(drawn)
+    batch = batch.with_columns(view_key=(batch.group[batch.episode_of_step] + 1).astype(np.uint64))
+    with_memory, state = with_state(batch, state=initial_state(), limit=3, memory=9)
+    np.testing.assert_array_equal(with_memory.outcome, otc(batch, limit=3).outcome)
+    assert len(state["start"]) <= 3
+
+
+def test_the_given_state_stays_as_it_is():
+    state = {"start": np.array([7], dtype=np.uint64), "fewest": np.array([3.0])}
+    with_state(start([1], [1], [7]), state=state, limit=3, memory=9)
+    assert state["fewest"].tolist() == [3.0]

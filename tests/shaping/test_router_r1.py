@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.core.errors import MissingColumnError, UserError
-from lapwing.shaping.otc import otc
-from lapwing.shaping.router_r1 import router_r1
+from lapwing.shaping import otc as otc_module
+from lapwing.shaping.router_r1 import initial_state
+from lapwing.shaping.router_r1 import router_r1 as with_state
 from lapwing.testing import episodes
 
 # (validity of each reply, outcome, price) of an episode.
@@ -21,6 +22,15 @@ ragged = st.lists(
     max_size=9,
 )
 WHOLE = {"low": 0.0, "high": 1.0}  # The window is from the cheapest to the dearest.
+
+
+def router_r1(batch, **settings):
+    """The batch that a method without memory gives."""
+    return with_state(batch, state=initial_state(**settings), **settings)[0]
+
+
+def otc(batch, **settings):
+    return otc_module.otc(batch, state=otc_module.initial_state(), **settings)[0]
 
 
 def make(outcome, price, valid=None):
@@ -161,3 +171,26 @@ def test_prices_that_are_none_are_refused(price, words):
 def test_wrong_settings_are_refused(settings, words):
     with pytest.raises(UserError, match=words):
         router_r1(make([1], [1]), **settings)
+
+
+def test_with_a_window_the_quantiles_are_of_the_latest_episodes():
+    #   x = 0 … 4, then 2 alone: of the last five, 1, 2, 3, 4, 2, from 1 to 4: R_cost = 1 − (2 − 1)/3
+    settings = {"cost_share": 1.0, "window": 5, **WHOLE}
+    first, state = with_state(make([1] * 5, [0, 1, 4, 9, 16]), state=initial_state(), **settings)
+    np.testing.assert_allclose(first.outcome, [1, 0.75, 0.5, 0.25, 0])
+    second, after = with_state(make([1], [4]), state=state, **settings)
+    np.testing.assert_allclose(second.outcome, [2 / 3])
+    np.testing.assert_array_equal(after["window"], [1, 2, 3, 4, 2])
+    np.testing.assert_array_equal(state["window"], [0, 1, 2, 3, 4])
+
+
+def test_the_window_does_not_depend_on_the_order_of_the_episodes():
+    batch = make([1, 1, 1], [9, 0, 4])
+    order = np.array([2, 0, 1])
+    states = [with_state(b, state=initial_state(), window=2)[1] for b in (batch, batch.select(order))]
+    np.testing.assert_array_equal(states[0]["window"], states[1]["window"])
+
+
+def test_a_negative_window_is_refused():
+    with pytest.raises(UserError, match="window is a number of episodes"):
+        router_r1(make([1], [0]), window=-1)

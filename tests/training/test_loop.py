@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lapwing import build
+from lapwing.core.types import Verdict
 from lapwing.filters.star_po_top_p import star_po_top_p
 from lapwing.training.loop import iterate
 
@@ -47,7 +48,7 @@ def test_filters_that_keep_nothing_skip_the_update_and_the_rest_is_logged(stage)
 
 
 def test_so_does_a_sampler_that_accepts_no_group(stage, monkeypatch):
-    monkeypatch.setattr(type(stage.sampler), "review", lambda sampler, group: False)
+    monkeypatch.setattr(type(stage.sampler), "review", lambda sampler, group: Verdict(accept=False))
     assert [row["update/skipped"] for row in nothing_is_learnt(stage)] == [1.0, 1.0]
 
 

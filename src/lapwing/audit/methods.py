@@ -11,6 +11,7 @@ from lapwing.core import registry
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.columns import producer
 from lapwing.core.errors import UserError, nearest
+from lapwing.core.memory import bound
 from lapwing.core.ragged import segment_mean
 
 # Registered columns in units of reward: they are doubled with the rewards.
@@ -41,7 +42,7 @@ class Method(NamedTuple):
 
     def by_step(self, batch: EpisodeBatch) -> np.ndarray:
         """The advantage of each step, float64 [N]; of a method that works by token, the mean over the reply."""
-        found = self.credit(batch, **self.settings)
+        found = bound(self.credit, self.settings)(batch)
         return segment_mean(found, batch.token_splits) if self.level == "token" else np.asarray(found)
 
 

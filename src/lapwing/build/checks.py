@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from lapwing.build.collectors import check_collector
+from lapwing.build.learners import bind_regulariser
 from lapwing.build.limits import check_counts
 from lapwing.build.make import make_game, make_opponents
 from lapwing.build.pairs import tool_mismatches, unsafe_pairs
-from lapwing.build.schema import Checker, Part, constant, construct, lists, raised, tensors_of
+from lapwing.build.schema import Checker, Part, bind, constant, construct, lists, raised, tensors_of
 from lapwing.build.served import SERVER, is_served
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import registry, rng
@@ -205,6 +206,11 @@ def _produced(stage: StagePlan) -> set[str]:
 
 def _needs(part: Part) -> tuple[str, ...]:
     """The registered columns that a part always reads."""
+    if part.make.__module__.startswith("lapwing.preferences."):
+        from lapwing.preferences._adapter import tensors_of_tokens
+
+        # Some need no reference with some settings.
+        return tuple(name for name in tensors_of_tokens(part.make, part.settings) if name == "reference_logprob")
     return tuple(constant(part, "NEEDS", ()))
 
 
@@ -219,7 +225,9 @@ def _check_columns(checker: Checker, where: str, stage: StagePlan) -> None:
         *stage.modulation,
         stage.selection,
         stage.aggregation,
+        *([stage.pairs] if stage.pairs else []),
         stage.loss,
+        *stage.corrections,
         *(part for part, _ in stage.regularisers),
     )
     for part in readers:
@@ -306,17 +314,22 @@ def _check_functions(checker: Checker, where: str, stage: StagePlan) -> None:
     advantage = np.array([0.5, 0.5, -0.5, 0.5, -0.5])
     everything = Selection(count=np.ones(4, dtype=np.int64), factor=np.ones(4))
     for part, rest in (
-        *((part, ()) for part in (*stage.shaping, *stage.filters, stage.credit)),
+        *((part, ()) for part in (*stage.shaping, *stage.filters, stage.credit, stage.pairs)),
         *((part, (advantage,)) for part in stage.modulation),
         (stage.selection, (advantage, rng.generator("probe"))),
         (stage.aggregation, (everything,)),
-        *((part, None) for part in (stage.loss, *(part for part, _ in stage.regularisers))),
+        *((part, None) for part in (stage.loss, *stage.corrections, *(part for part, _ in stage.regularisers))),
     ):
         if part is not None:
             arguments = () if rest is None else (_probe_batch(part, produced), *rest)
-            tensors = {name: torch.zeros(1) for name in tensors_of(part)} if rest is None else {}
+            tensors = {
+                # Numbers of steps, episodes and groups are indices.
+                name: torch.zeros(1, dtype=torch.int64 if "_of_" in name and name != "return_of_episode" else None)
+                for name in (tensors_of(part) if rest is None else ())
+            }
             try:
-                part.make(*arguments, **tensors, **part.settings)
+                call = bind_regulariser(part) if rest is None else bind(part)
+                call(*arguments, **tensors)
             except KeyError as error:
                 checker.errors.append(f"{where}.{part.name}: {error.args[0]}")
             except Exception as error:
@@ -341,6 +354,8 @@ def _probe_batch(part: Part, produced: set[str]) -> EpisodeBatch:
     names = {name for name in (*produced, *_needs(part)) if name in COLUMNS}
     if isinstance(part.settings.get("part"), str):
         names.add(PART_PREFIX + (part.settings["part"] or "none"))
+    for key in ("parts", "parties"):
+        names |= {PART_PREFIX + named for named in part.settings.get(key, ()) if named}
     columns = {name: np.full(size[column_axis(name)], _PROBE_VALUES.get(name, 0.5)) for name in names}
     return batch.with_columns(**columns)
 

@@ -15,7 +15,7 @@ from lapwing.core.errors import LapwingError
 from lapwing.core.paths import is_file
 from lapwing.core.types import Episode, Match
 
-_RAY, _DEMONSTRATIONS, _ISOLATED = "ray", "demonstrations", "isolated"
+_RAY, _DEMONSTRATIONS, _PAIRS, _ISOLATED = "ray", "demonstrations", "preference_pairs", "isolated"
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,20 @@ def collectors() -> dict[str, Callable[..., Any]]:
     from lapwing.distributed.ray_collector import RayCollector
     from lapwing.rollout.demonstrations import Demonstrations
     from lapwing.rollout.isolated import IsolatedCollector
+    from lapwing.rollout.preference_pairs import PreferencePairs
 
-    return {"local": local, _RAY: RayCollector, _DEMONSTRATIONS: Demonstrations, _ISOLATED: IsolatedCollector}
+    return {
+        "local": local,
+        _RAY: RayCollector,
+        _DEMONSTRATIONS: Demonstrations,
+        _PAIRS: PreferencePairs,
+        _ISOLATED: IsolatedCollector,
+    }
 
 
 def demonstrates(collector: Any) -> bool:
-    """Whether a `collector` section as read names a file of demonstrations."""
-    return isinstance(collector, Mapping) and collector.get("name") == _DEMONSTRATIONS
+    """Whether a `collector` section as read names a file of demonstrations or of pairs."""
+    return isinstance(collector, Mapping) and collector.get("name") in (_DEMONSTRATIONS, _PAIRS)
 
 
 def played_here(stage: StagePlan) -> StagePlan:
@@ -59,8 +66,8 @@ def played_here(stage: StagePlan) -> StagePlan:
 
 
 def is_cloned(stage: StagePlan) -> bool:
-    """Whether a stage plays nothing and reads a file of demonstrations."""
-    return stage.collector.name == _DEMONSTRATIONS
+    """Whether a stage plays nothing and reads a file of demonstrations or of pairs."""
+    return stage.collector.name in (_DEMONSTRATIONS, _PAIRS)
 
 
 def check_collector(checker: Checker, where: str, stage: StagePlan) -> None:
@@ -82,14 +89,17 @@ def _mismatches(stage: StagePlan) -> Iterator[str]:
     if not is_cloned(stage):
         return
     path = stage.collector.settings["path"]
+    what = "demonstrations" if stage.collector.name == _DEMONSTRATIONS else "pairs"
     if not is_file(path):
-        yield f"there is no file '{path}' of demonstrations."
-    if stage.loss.name != "negative_log_likelihood" or stage.credit is not None:
+        yield f"there is no file '{path}' of {what}."
+    if what == "pairs" and stage.pairs is None:
+        yield "pairs are learnt from by a loss of pairs; add pairs.name = 'by_return' and loss.name = 'dpo'."
+    if what == "demonstrations" and (stage.loss.name != "negative_log_likelihood" or stage.credit is not None):
         yield "demonstrations have no rewards; use loss.name = 'negative_log_likelihood' and no credit section."
     if stage.teacher is not None:
-        yield "demonstrations need no policy.teacher; leave it out."
+        yield f"{what} need no policy.teacher; leave it out."
     if stage.learner is not None:
-        yield "demonstrations are read by one process; leave out the learner section."
+        yield f"{what} are read by one process; leave out the learner section."
 
 
 def make_collector(stage: StagePlan, shop: Any, agent: Any, here: Any) -> Any:

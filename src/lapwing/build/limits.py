@@ -19,9 +19,12 @@ def check_counts(checker: Checker, where: str, stage: StagePlan) -> None:
       stage: whose settings.
     """
     sampler, evaluation = stage.sampler.settings, stage.evaluation.settings
-    episodes = sampler.get("groups", 1) * sampler.get("group_size", 1)
+    groups = sampler.get("groups", 1) * max(sampler.get("oversample", 1.0), 1.0)
+    size = len(sampler.get("openings", ())) * sampler.get("forced", 0) + sampler.get("free", 0)
+    episodes = groups * (sampler.get("group_size") or size or 1)
     counts = {
         "sampler.groups times sampler.group_size": (episodes, _MOST_EPISODES),
+        "sampler.groups times sampler.candidates": (groups * sampler.get("candidates", 1), _MOST_EPISODES),
         "sampler.max_steps": (sampler["max_steps"], _MOST_STEPS),
         "evaluation.episodes": (evaluation["episodes"], _MOST_EPISODES),
         "evaluation.development_episodes": (evaluation["development_episodes"], _MOST_EPISODES),
@@ -36,4 +39,4 @@ def check_counts(checker: Checker, where: str, stage: StagePlan) -> None:
             counts[f"{section}.{name}"] = part.settings.get(name, 1), _MOST_REPETITIONS
     for name, (number, most) in counts.items():
         if number > most:
-            checker.errors.append(f"{where}: {name} is at most {most:,}, not {number:,}.")
+            checker.errors.append(f"{where}: {name} is at most {most:,}, not {number:,.0f}.")

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.build.collectors import Origin, is_cloned, make_collector, play_once
-from lapwing.build.schema import Part, bind, constant, tensors_of
+from lapwing.build.learners import make_learner
+from lapwing.build.schema import Part, bind, constant
 from lapwing.build.served import is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import rng
 from lapwing.core.errors import LapwingError
 from lapwing.core.protocols import Game, Policy
 from lapwing.core.types import Episode, Match
+from lapwing.games.mixture import Mixture
 
 
 @dataclass
@@ -61,16 +63,27 @@ def make_workshop(
     game = make_game(stage.game)
     renderer = stage.renderer.make(**stage.renderer.settings)
     parser = stage.parser.make(**stage.parser.settings)
-    state = game.initial(rng.generator("words"))
-    legal = game.legal(state, 0)
+    chance = rng.generator("words")
+    # A mixture has a start of each of its games.
+    starts = game.initial_of_each(chance) if isinstance(game, Mixture) else [game.initial(chance)]
+    legal = game.legal(starts[0], 0)
     # What later views and replies may hold is the game's to say.
-    said = set(getattr(game, "words", set)())
-    words = renderer.words(game.view(state, 0)) | parser.words(legal or ()) | said
+    said = set(getattr(game, "words", set)()) | _said_by_sampler(stage.sampler)
+    words = said.union(
+        *(renderer.words(game.view(state, 0)) | parser.words(game.legal(state, 0) or ()) for state in starts)
+    )
     if legal is None:
         # A text from outside is shown without tags.
         words |= {without_tags(word) for word in said}
     tokenizer = tiny.tiny_tokenizer(words)
     return Workshop(tiny.tiny_model(len(tokenizer), seed=seed, **stage.model.settings), tokenizer, seed)
+
+
+def _said_by_sampler(sampler: Part) -> set[str]:
+    """The words that a sampler puts into prompts or replies."""
+    texts = (sampler.settings.get(name) for name in ("text", "lead_in", "openings"))
+    each = [text if isinstance(text, tuple) else (text,) for text in texts if text]
+    return {word for several in each for text in several for word in text.split()}
 
 
 def make_earlier_workshop(
@@ -201,10 +214,11 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         make_annotators=functools.partial(_make_annotators, stage, shop, situation),
         shaping=[bind(part) for part in stage.shaping],
         filters=[bind(part) for part in stage.filters],
+        pairs=None if stage.pairs is None else bind(stage.pairs),
         modulation=[bind(part) for part in stage.modulation],
         selection=bind(stage.selection),
         aggregation=bind(stage.aggregation),
-        make_learner=functools.partial(_make_learner, stage, shop),
+        make_learner=functools.partial(make_learner, stage, shop),
         forget=agent.generator.forget,
         # Not every generator keeps something on the learner's device.
         release=getattr(agent.generator, "release", lambda: None),
@@ -267,39 +281,6 @@ def _make_annotators(stage: StagePlan, shop: Workshop, situation: Any, reference
         asked = inspect.signature(part.make).parameters
         made.append(part.make(**{name: value for name, value in given.items() if name in asked}, **part.settings))
     return made
-
-
-def _make_learner(stage: StagePlan, shop: Workshop) -> Any:
-    from lapwing.training.learner import AdamW, Learner, Regulariser, Schedule
-
-    generation = stage.generation.settings
-    make = Learner if shop.team is None else shop.team.learner
-    return make(
-        shop.model,
-        loss=bind(stage.loss),
-        loss_needs=[name for name in tensors_of(stage.loss) if name != "logprob"],
-        mergeable=constant(stage.loss, "MERGEABLE", False),
-        silent=constant(stage.loss, "SILENT", False),
-        regularisers=[
-            Regulariser(
-                name=part.name,
-                loss=bind(part),
-                needs=tensors_of(part),
-                coefficient=Schedule(
-                    extra.coefficient,
-                    extra.coefficient if extra.final_coefficient is None else extra.final_coefficient,
-                    until=extra.until,
-                ),
-            )
-            for part, extra in stage.regularisers
-        ],
-        optimizer=AdamW(**stage.optimizer.settings),
-        seed=rng.fold(0, stage.name, shop.seed),
-        temperature=generation["temperature"],
-        batch_tokens=generation["batch_tokens"],
-        row_tokens=generation["row_tokens"],
-        max_lag=stage.collector.settings.get("ahead", 0),
-    )
 
 
 def make_team(stage: StagePlan, command: str, *, resumed: bool = False) -> Any:

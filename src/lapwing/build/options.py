@@ -14,7 +14,7 @@ from lapwing.core.errors import LapwingError
 Makers = Mapping[str, Callable[..., Any]]
 
 _BASELINES = ("random", "legal_random", "heuristic", "optimal", "noisy_expert", "scripted", "guess", "demonstrator")
-LISTS = ("annotate", "shaping", "filters", "modulation", "regularisers")
+LISTS = ("annotate", "shaping", "filters", "modulation", "corrections", "regularisers")
 # What a section is that does not say its name.
 _DEFAULTS = {
     "policy.renderer": "coordinates",
@@ -121,7 +121,10 @@ def _settings() -> dict[str, dict[str, frozenset[str]]]:
         section: {name: frozenset(parameters_of(make)) for name, make in of.items()} for section, of in chosen.items()
     }
     for section, folder in FOLDER_OF.items():
-        found[section] = {name: frozenset(parameters_of(make)) for name, make in _folder(folder)}
+        of_folder = {name: frozenset(parameters_of(make)) for name, make in _folder(folder)}
+        # A stage with pairs names one of the preferences as its loss.
+        section = "loss" if section == "preferences" else section
+        found[section] = found.get(section, {}) | of_folder
     extra = frozenset(parameters_of(RegulariserSettings))
     found["regularisers"] = {name: known | extra for name, known in found["regularisers"].items()}
     return found

@@ -9,15 +9,21 @@ from lapwing.build.schema import Part, constant
 from lapwing.build.stage_plan import StagePlan
 from lapwing.core.protocols import Game
 
-_EPISODE_CREDIT = ("grpo", "dr_grpo", "rloo", "reinforce", "lite_ppo")
+_EPISODE_CREDIT = ("grpo", "dr_grpo", "rloo", "reinforce", "lite_ppo", "riskpo", "gdpo", "dr_rpo")
 _GAE_FAMILY = ("gae", "token_gae", "bilevel_gae", "dual_gae", "egae", "hae")
 _MT_GRPO = ("mt_grpo", "mt_grpo_prefix")
 _TIME_PENALTIES = ("step_reward", "step_penalty")
+# What judges, scales or replaces an outcome, in the order in which it acts; a penalty for length comes after all.
+_GATES, _COEFFICIENTS, _WELFARE = ("router_r1",), ("otc", "a2fm_adaptive"), ("empo", "gtalign")
+_IMPORTANCE = ("truncated_importance", "masked_importance")
 
 
 def unsafe_pairs(stage: StagePlan) -> list[str]:
     """Why the stage's choices do not go together, one sentence for each pair that is refused."""
-    found = (_levels, _salt, _whitening, _double_discount, _telescoping, _late_format_gate)
+    found = (
+        *(_levels, _salt, _whitening, _double_discount, _telescoping, _late_format_gate, _replaced_outcome),
+        *(_overlong, _divergence_twice, _marginal_gains, _bundles, _sequence_ratio, _without_effect, _guided_play),
+    )
     return [reason for reasons in found for reason in reasons(stage)]
 
 
@@ -98,12 +104,142 @@ def _telescoping(stage: StagePlan) -> Iterator[str]:
 
 
 def _late_format_gate(stage: StagePlan) -> Iterator[str]:
-    otc, gate = _position(stage.shaping, "otc"), _position(stage.shaping, "router_r1")
-    if otc is not None and gate is not None and otc < gate:
+    gate = _position(stage.shaping, "router_r1")
+    for name in _COEFFICIENTS:
+        at = _position(stage.shaping, name)
+        if at is not None and gate is not None and at < gate:
+            yield (
+                f"the shaping 'router_r1' judges the format, which comes before any coefficient, but '{name}' before "
+                f"it has multiplied the outcome already; put router_r1 before {name}."
+            )
+
+
+def _replaced_outcome(stage: StagePlan) -> Iterator[str]:
+    for name in _WELFARE:
+        at = _position(stage.shaping, name)
+        for other in (*_GATES, *_COEFFICIENTS):
+            before = _position(stage.shaping, other)
+            if at is not None and before is not None and before < at:
+                yield (
+                    f"the shaping '{name}' replaces the outcome, which takes back what '{other}' before it did; put "
+                    f"{name} first or leave {other} out."
+                )
+    if _position(stage.shaping, "empo") is not None and stage.game.settings.get("turn_weight"):
         yield (
-            "the shaping 'router_r1' judges the format, which comes before any coefficient, but 'otc' before it has "
-            "multiplied the outcome already; put router_r1 before otc."
+            "the shaping 'empo' needs no label, but the game pays turns for the gold answer; set game.turn_weight = 0."
         )
+
+
+def _overlong(stage: StagePlan) -> Iterator[str]:
+    at = _position(stage.shaping, "overlong")
+    if at is None:
+        return
+    left_out = [part.name for part in (*stage.filters, stage.selection) if part.name in ("truncated", "untruncated")]
+    for name in left_out:
+        yield f"'overlong' punishes the episodes that '{name}' leaves out of training; keep one of them."
+    for other in (*_GATES, *_COEFFICIENTS, *_WELFARE):
+        after = _position(stage.shaping, other)
+        if after is not None and at < after:
+            yield (
+                f"the shaping 'overlong' is added last, but '{other}' after it changes the outcome; put overlong at "
+                "the end."
+            )
+
+
+def _divergence_twice(stage: StagePlan) -> Iterator[str]:
+    if _position(stage.shaping, "kl_penalty") is None:
+        return
+    for part, _ in stage.regularisers:
+        if part.name in ("kl_k1", "kl_k2", "kl_k3", "apo_asymmetric"):
+            yield (
+                f"the divergence is counted twice, in the reward by 'kl_penalty' and in the loss by '{part.name}'; "
+                "keep one."
+            )
+
+
+def _marginal_gains(stage: StagePlan) -> Iterator[str]:
+    at = _position(stage.shaping, "submodular")
+    discount = 1.0 if stage.credit is None else stage.credit.settings.get("discount", 1.0)
+    if at is not None and stage.shaping[at].settings["weight"] != 0 and discount < 1.0:
+        yield (
+            f"marginal gains ('submodular') add up to the set function only without discount, but credit.discount is "
+            f"{discount}; set credit.discount = 1."
+        )
+
+
+def _bundles(stage: StagePlan) -> Iterator[str]:
+    if stage.credit is None or stage.credit.name != "riskpo":
+        return
+    for part in stage.filters:
+        if part.name == "zero_spread" or part.name.startswith("star_po_"):
+            yield (
+                "'riskpo' bundles groups so that those without spread have a signal; leave the filter "
+                f"'{part.name}' out."
+            )
+    groups, bundle = stage.sampler.settings.get("groups", 0), stage.credit.settings["bundle"]
+    if groups % bundle:
+        yield (
+            f"'riskpo' bundles {bundle} groups, but an iteration has {groups}; make sampler.groups a multiple of "
+            "credit.bundle."
+        )
+
+
+def _sequence_ratio(stage: StagePlan) -> Iterator[str]:
+    if stage.loss.name != "gspo" or stage.credit is None or ":" in stage.credit.name:
+        return
+    by_token = constant(stage.credit, "LEVEL", "step") == "token"
+    over_episode = stage.loss.settings["span"] == "episode"
+    if by_token or (over_episode and stage.credit.name not in _EPISODE_CREDIT):
+        yield (
+            f"the loss 'gspo' has one ratio for each {stage.loss.settings['span']}, but the credit "
+            f"'{stage.credit.name}' gives its {'tokens' if by_token else 'steps'} different advantages; use the loss "
+            "'gspo_token'."
+        )
+
+
+def _without_effect(stage: StagePlan) -> Iterator[str]:
+    """Terms of the loss that are 0 whatever is played."""
+    updates = stage.optimizer.settings.get("epochs", 1) * stage.optimizer.settings.get("minibatches", 1)
+    for part, extra in stage.regularisers:
+        if part.name == "llds" and updates == 1:
+            yield (
+                "the regulariser 'llds' punishes that replies became less likely since they were played, and with one "
+                "update a batch none has; set optimizer.minibatches = 2 or more."
+            )
+        if part.name == "apo_asymmetric" and not extra.coefficient and not extra.final_coefficient:
+            yield "the regulariser 'apo_asymmetric' weighs a divergence whose coefficient is 0; raise the coefficient."
+
+
+def _guided_play(stage: StagePlan) -> Iterator[str]:
+    """Play that is guided gives other log-probabilities than those that are trained on, and other actions."""
+    sampler = stage.sampler.name
+    guided = sampler in ("masked", "policy_rollout")
+    for part in stage.corrections:
+        if part.name in _IMPORTANCE and guided:
+            yield (
+                f"the sampler '{sampler}' guides the play in a way that training does not, so that '{part.name}' would "
+                "take the difference for a fault of the sampler; leave the correction out."
+            )
+    if guided and stage.collector.settings.get("ahead"):
+        yield (
+            f"the sampler '{sampler}' guides the play, and with collector.ahead = 1 the guided log-probabilities would "
+            "stand below the ratio; set collector.ahead = 0."
+        )
+    if sampler == "masked" and stage.parser.name != "bare" and ":" not in stage.parser.name:
+        yield (
+            f"the sampler 'masked' draws among replies that the parser composes, and with '{stage.parser.name}' the "
+            "model's own replies hold more than an action; set policy.parser.name = 'bare'."
+        )
+    if sampler in ("masked", "policy_rollout", "ghpo") and _position(stage.annotate, "exact_advantage") is not None:
+        yield (
+            f"the annotator 'exact_advantage' solves the game for the policy alone and from its start, and the sampler "
+            f"'{sampler}' guides the play; choose the sampler 'grouped'."
+        )
+    modes = sampler == "adaptive_modes"
+    if modes and stage.parser.name == "bare":
+        yield "the sampler 'adaptive_modes' opens replies with tags, which the parser 'bare' does not read; use 'tags'."
+    if not modes and _position(stage.shaping, "a2fm_adaptive") is not None:
+        yield "the shaping 'a2fm_adaptive' needs forced and free modes; set sampler.name = 'adaptive_modes'."
 
 
 def tool_mismatches(stage: StagePlan, game: Game) -> Iterator[str]:

@@ -37,6 +37,8 @@ def _text_encoder(path: str) -> Any:
 
 provide_encoders(_text_encoder)
 
+# Sections in whose place a stage has pairs.
+_OF_ADVANTAGES = ("credit", "modulation", "selection", "aggregation", "corrections")
 _SEAT = re.compile(r"[0-9]{1,3}")
 _MOST_ENTRIES = 100
 # So like a key of its section that it is that key with a slip of the hand.
@@ -115,6 +117,9 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
     from lapwing.training.alarms import AlarmSettings
 
     where = table["name"]
+    if "pairs" in table:
+        # What a recipe that it extends says of advantages has no place here.
+        table = {key: value for key, value in table.items() if key not in _OF_ADVANTAGES}
     before = checker.count()
     checker.advice = _advice(table)
     for key in [key for key in table if key not in STAGE_KEYS and key not in SECTIONS][:MOST_SENTENCES]:
@@ -128,19 +133,12 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
     for seat in opponents:
         if not _SEAT.fullmatch(seat):
             checker.errors.append(f"{where}.opponents.{plain_key(seat)} is no seat; seats are numbers from 1.")
-    regularisers = []
-    for i, entry in enumerate(_list(checker, f"{where}.regularisers", table.get("regularisers", []))):
-        extra = {f.name: entry[f.name] for f in dataclasses.fields(RegulariserSettings) if f.name in entry}
-        part = checker.part(f"{where}.regularisers.{i}", "regularisers", entry, extra)
-        settings = checker.settings(f"{where}.regularisers.{i}", RegulariserSettings, extra)
-        built = construct(checker, f"{where}.regularisers.{i}", RegulariserSettings, settings) if settings else None
-        regularisers.append((part, built))
     lists = {
         key: [
             checker.part(f"{where}.{key}.{i}", key, entry)
             for i, entry in enumerate(_list(checker, f"{where}.{key}", table.get(key, [])))
         ]
-        for key in ("annotate", "shaping", "filters", "modulation")
+        for key in ("annotate", "shaping", "filters", "modulation", "corrections")
     }
     planned: dict[str, Any] = {
         "name": where,
@@ -162,11 +160,12 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
         "generation": checker.chosen(f"{where}.generation", table.get("generation"), generators(), "transformers"),
         "sampler": checker.part(f"{where}.sampler", "sampler", _named(table, "sampler", "grouped")),
         **lists,
+        "pairs": checker.part(f"{where}.pairs", "pairs", table["pairs"]) if "pairs" in table else None,
         "credit": checker.part(f"{where}.credit", "credit", table["credit"]) if "credit" in table else None,
         "selection": checker.part(f"{where}.selection", "selection", _named(table, "selection", "all_episodes")),
         "aggregation": checker.part(f"{where}.aggregation", "aggregation", _named(table, "aggregation", "token_mean")),
-        "loss": checker.part(f"{where}.loss", "loss", table.get("loss")),
-        "regularisers": regularisers,
+        "loss": checker.part(f"{where}.loss", "preferences" if "pairs" in table else "loss", table.get("loss")),
+        "regularisers": _plan_regularisers(checker, f"{where}.regularisers", table.get("regularisers", [])),
         "optimizer": checker.chosen(f"{where}.optimizer", table.get("optimizer"), optimizers(), "adamw"),
         "evaluation": checker.chosen(
             f"{where}.evaluation", table.get("evaluation"), {"settings": EvaluationSettings}, "settings"
@@ -179,6 +178,19 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
         return None
     found = StagePlan(**planned)
     check_values(checker, where, found)
+    return found
+
+
+def _plan_regularisers(
+    checker: Checker, where: str, table: Any
+) -> list[tuple[Part | None, RegulariserSettings | None]]:
+    """Each with its coefficient over the course of the stage."""
+    found = []
+    for i, entry in enumerate(_list(checker, where, table)):
+        extra = {f.name: entry[f.name] for f in dataclasses.fields(RegulariserSettings) if f.name in entry}
+        part = checker.part(f"{where}.{i}", "regularisers", entry, extra)
+        settings = checker.settings(f"{where}.{i}", RegulariserSettings, extra)
+        found.append((part, construct(checker, f"{where}.{i}", RegulariserSettings, settings) if settings else None))
     return found
 
 

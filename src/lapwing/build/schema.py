@@ -15,6 +15,8 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from lapwing.build.places import plain_key
 from lapwing.core import registry
 from lapwing.core.errors import LapwingError, UserError, nearest, shown
+from lapwing.core.memory import bound
+from lapwing.core.pair_batch import PAIR_TENSORS
 
 # Arguments of losses that are columns of the batch; all others are settings.
 _LOSS_TENSORS = {
@@ -28,6 +30,8 @@ _LOSS_TENSORS = {
     "episode_of_token",
     "group_of_episode",
     "success",
+    "return_of_episode",
+    *PAIR_TENSORS,
 }
 
 
@@ -43,7 +47,10 @@ FOLDER_OF = {
     "selection": "selection",
     "aggregation": "aggregation",
     "loss": "losses",
+    "corrections": "corrections",
     "regularisers": "losses",
+    "pairs": "pairing",
+    "preferences": "preferences",
 }
 
 
@@ -69,6 +76,7 @@ _INJECTED = {
     "chat",
     "policy",
     "positions",
+    "state",
 }
 
 
@@ -283,8 +291,8 @@ def raised(error: Exception) -> str:
 
 
 def bind(part: Part) -> Callable[..., Any]:
-    """The function of a part with its settings bound."""
-    return functools.partial(part.make, **part.settings)
+    """The function of a part with its settings bound; one with memory begins to remember."""
+    return bound(part.make, part.settings)
 
 
 def constant(part: Part, name: str, default: Any) -> Any:

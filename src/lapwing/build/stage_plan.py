@@ -74,12 +74,14 @@ class StagePlan:
     selection: Part
     aggregation: Part
     loss: Part
+    corrections: list[Part]
     regularisers: list[tuple[Part, RegulariserSettings]]
     optimizer: Part
     evaluation: Part
     alarms: Part
     collector: Part
     learner: Part | None = None
+    pairs: Part | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The stage as a table of a resolved recipe: training it again repeats the run."""
@@ -106,11 +108,13 @@ class StagePlan:
             "annotate": [table(part) for part in self.annotate],
             "shaping": [table(part) for part in self.shaping],
             "filters": [table(part) for part in self.filters],
+            **({"pairs": table(self.pairs)} if self.pairs else {}),
             **({"credit": table(self.credit)} if self.credit else {}),
             "modulation": [table(part) for part in self.modulation],
             "selection": table(self.selection),
             "aggregation": table(self.aggregation),
             "loss": table(self.loss),
+            "corrections": [table(part) for part in self.corrections],
             "regularisers": [table(part, **dataclasses.asdict(extra)) for part, extra in self.regularisers],
             "optimizer": table(self.optimizer),
             **({"learner": table(self.learner)} if self.learner else {}),

@@ -34,6 +34,8 @@ COLUMNS: dict[str, Column] = {
     "tool_calls": Column("E", "rollout/play", "number of tool calls"),
     "tool_cost": Column("E", "rollout/play", "price of the episode's tool calls"),
     "answer_key": Column("E", "rollout/play", "hash of the final answer"),
+    "mode": Column("E", "samplers/adaptive_modes", "mode of reasoning, numbered by cost from 0, the lightest"),
+    "forced": Column("E", "samplers/adaptive_modes", "the mode was prescribed and not chosen"),
     "domain_reward": Column("N", "rollout/play", "the game's own reward, without penalties of the text"),
 }
 

@@ -19,6 +19,7 @@ from lapwing.core.types import (
     Request,
     State,
     Transition,
+    Verdict,
     View,
 )
 
@@ -94,14 +95,21 @@ class Generator(Protocol):
 
 
 class Sampler(Protocol):
-    """Draws the matches of an iteration and reviews each finished group."""
+    """Draws the matches of an iteration and reviews each finished group.
+
+    Optional: `metrics()` gives numbers for the log, of the iteration that was drawn last; with it the counts of the
+    review are logged as well. `adaptive` says whether what is drawn depends on reviews; without it, it may.
+    """
 
     def draw(self, iteration: int) -> list[Match]:
         """The matches to play in this iteration."""
         ...
 
-    def review(self, group: Group) -> bool:
-        """Whether the finished group is accepted for training."""
+    def review(self, group: Group) -> Verdict:
+        """Whether the finished group is accepted for training, and what is to be played besides.
+
+        The groups that it asks for are reviewed in their turn; a sampler bounds how often it asks.
+        """
         ...
 
     def columns(self, rollout: Rollout, collect: Callable[[Sequence[Match]], Rollout]) -> dict[str, np.ndarray]:

@@ -27,9 +27,24 @@ FOLDERS = (
     "shaping",
     "aggregation",
     "losses",
+    "corrections",
+    "preferences",
+    "pairing",
     "games",
     "samplers",
 )
+# Names that several papers share, with what Lapwing calls each of them.
+_AMBIGUOUS = {
+    "apo": "'apo_asymmetric' (a loss: a KL penalty weighted by difficulty, View-R1), with the modulation 'stcr', and "
+    "'a2fm_adaptive' (a shaping: adaptive policy optimisation of A²FM)",
+    "dapo": "the system with clip-higher, whose recipe is 'frozen_lake_fixed_dapo', and 'direct_advantage' (a loss: "
+    "Direct Advantage Policy Optimization)",
+    "mpo": "'frozen_lake_fixed_mpo_mixed' (a recipe: Mixed Preference Optimization, with the pairing 'split_by_gap'); "
+    "others of that name are not here",
+    "rpo": "'rpo_dpo_sft' (a preference loss: DPO with a supervised term), and 'dr_rpo' (a credit: distributionally "
+    "robust)",
+    "p3o": "'p3o_pairwise' (a loss: Pairwise Proximal Policy Optimization); others of that name are not here",
+}
 _NOT_METHODS = {"games": {"game", "contract"}}
 
 
@@ -42,6 +57,8 @@ class Entry(NamedTuple):
     level: str | None
     scope: str | None
     needs: tuple[str, ...]
+    kind: str = ""
+    provenance: str = ""
 
 
 def names(folder: str) -> list[str]:
@@ -64,6 +81,8 @@ def resolve(folder: str, name: str, *, allow_code: tuple[str, ...] = ()) -> Call
     if ":" in name:
         return _resolve_outside(name, allow_code)
     known = names(folder)
+    if name in _AMBIGUOUS and name not in known:
+        raise UserError(f"{shown(name)} is the name of several methods: {_AMBIGUOUS[name]}.")
     if name not in known:
         raise UserError(f"There is no {shown(name)} in {folder}; {nearest(name, known)}")
     module = importlib.import_module(f"lapwing.{folder}.{name}")
@@ -119,20 +138,23 @@ def describe(folder: str, name: str) -> Entry:
     return Entry(
         name=name,
         summary=docstring.partition("\n")[0],
-        source=_source_line(docstring),
+        source=_paragraph(docstring, "Reference:"),
         level=constants.get("LEVEL"),
         scope=constants.get("SCOPE"),
         needs=tuple(constants.get("NEEDS", ())),
+        kind=folder,
+        provenance=_paragraph(docstring, "Provenance:", "Reference:"),
     )
 
 
-def _source_line(docstring: str) -> str:
+def _paragraph(docstring: str, head: str, end: str = "") -> str:
+    """What a docstring says after a head, up to a blank line or another head, in one line."""
     lines = inspect.cleandoc(docstring).splitlines()
     for number, line in enumerate(lines):
-        if line.strip().startswith("Reference:"):
-            text = [line.strip().removeprefix("Reference:").strip()]
+        if line.strip().startswith(head):
+            text = [line.strip().removeprefix(head).strip()]
             for following in lines[number + 1 :]:
-                if not following.strip():
+                if not following.strip() or (end and following.strip().startswith(end)):
                     break
                 text.append(following.strip())
             return " ".join(text)

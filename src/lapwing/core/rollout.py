@@ -1,12 +1,13 @@
 """What an iteration played: the batch, and its episodes for those who want to read them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
+from lapwing.core.columns import column_axis
 from lapwing.core.types import Episode, Group
 
 
@@ -32,10 +33,33 @@ class Rollout:
         order = np.argsort(self.batch.group, kind="stable")
         numbers, first = np.unique(self.batch.group[order], return_index=True)
         members = np.split(order, first[1:])
+        success, returns = self.batch.column("success"), self.batch.episode_return
         return [
-            Group(int(number), LazyEpisodes(self.episodes.__getitem__, at))
+            Group(int(number), LazyEpisodes(self.episodes.__getitem__, at), success[at], returns[at])
             for number, at in zip(numbers, members, strict=True)
         ]
+
+    def followed_by(self, later: "Rollout") -> "Rollout":
+        """This rollout and one of other matches and other groups, whose numbers go on from those here."""
+        first, second = self.batch, later.batch
+        moved = second.with_columns(
+            group=second.group + first.group.max() + 1, match=second.match + first.match.max() + 1
+        )
+        # A named part of the reward, or a call of a tool, that only one of them saw is 0 in the other.
+        batches = [_with_zeros(batch, {**first.extra, **second.extra}) for batch in (first, moved)]
+        episodes = (self.episodes, later.episodes)
+        count = len(self.episodes)
+
+        def make(number: int) -> Episode:
+            return episodes[0][number] if number < count else episodes[1][number - count]
+
+        return Rollout(EpisodeBatch.concatenate(batches), LazyEpisodes(make, np.arange(count + len(later.episodes))))
+
+
+def _with_zeros(batch: EpisodeBatch, like: Mapping[str, np.ndarray]) -> EpisodeBatch:
+    length = {"E": batch.num_episodes, "N": batch.num_steps, "K": batch.num_tokens}
+    missing = {n: np.zeros(length[column_axis(n)], like[n].dtype) for n in like if n not in batch.extra}
+    return batch.with_columns(**missing) if missing else batch
 
 
 class LazyEpisodes(Sequence[Episode]):

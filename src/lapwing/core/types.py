@@ -1,4 +1,4 @@
-"""The nouns of Lapwing as frozen data: Match, Transition, Ask, Decision, Step, Episode, Group, Selection."""
+"""The nouns of Lapwing as frozen data: Match, Transition, Ask, Decision, Step, Episode, Group, Verdict, Selection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,6 +89,23 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Guidance:
+    """What a language agent is helped with in a match; others do not read it.
+
+    Attributes:
+      hint: a text that stands before the first message of the user; empty for none.
+      strip: the model reads the hint while it plays, but what is stored, and trained on, are contexts without it.
+      mask: probability that a reply is drawn among the actions that the game's heuristic allows, at each decision.
+      opening: what every reply begins with: part of its context, and not trained on; empty for none.
+    """
+
+    hint: str = ""
+    strip: bool = False
+    mask: float = 0.0
+    opening: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One play of a game from one seed.
 
@@ -106,6 +123,7 @@ class Match:
     share_chance: bool = True
     start: tuple[int, int] | None = None
     start_state: State = None
+    guidance: Guidance | None = None
 
     @property
     def start_address(self) -> tuple[int, int]:
@@ -150,7 +168,8 @@ class Ask:
       memory: what the policy returned with its last decision in this episode; None at the start.
       key: the 64-bit key of this decision's random stream.
       game, state, player, steps_left: the truth, for baselines that are allowed to know it; a language agent reads
-        none of it.
+        none of it, unless its guidance masks actions.
+      guidance: what the learning agent is helped with; None nearly always.
     """
 
     view: View
@@ -161,6 +180,7 @@ class Ask:
     state: State
     player: int
     steps_left: int
+    guidance: Guidance | None = None
 
 
 @dataclass(slots=True)
@@ -243,10 +263,38 @@ class Episode:
 
 
 class Group(NamedTuple):
-    """The finished episodes of one group, for the review of a sampler."""
+    """The finished episodes of one group, for the review of a sampler.
+
+    Attributes:
+      index: of the group in its batch.
+      episodes: n of them; they may be made only when they are asked for.
+      success: 1 or 0, NaN where the game has no such notion, float64 [n].
+      episode_return: training rewards plus outcome, float64 [n].
+    """
 
     index: int
     episodes: Sequence[Episode]
+    success: np.ndarray
+    episode_return: np.ndarray
+
+    @staticmethod
+    def of(index: int, episodes: Sequence[Episode]) -> "Group":
+        """The group of episodes that exist already."""
+        success = [np.nan if episode.success is None else float(episode.success) for episode in episodes]
+        returns = [episode.episode_return for episode in episodes]
+        return Group(index, episodes, np.array(success), np.array(returns))
+
+
+class Verdict(NamedTuple):
+    """What a sampler makes of a finished group.
+
+    Attributes:
+      accept: the group is trained on; else it is dropped.
+      replay: whole groups of further matches to play now, under numbers that are new in the iteration.
+    """
+
+    accept: bool = True
+    replay: tuple[Match, ...] = ()
 
 
 class Selection(NamedTuple):

@@ -21,6 +21,8 @@ def dr_grpo(batch: EpisodeBatch) -> np.ndarray:
     over episodes; a group of one, or with equal returns, gives exactly 0. The method's other half is the
     aggregation `constant`.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Liu et al. 2025, "Understanding R1-Zero-Like Training: A Critical Perspective" (Dr. GRPO).
       https://arxiv.org/abs/2503.20783
 

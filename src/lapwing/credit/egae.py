@@ -25,6 +25,8 @@ def egae(batch: EpisodeBatch, *, discount: float = 1.0, lambda_: float = 0.95) -
     estimator is here: its windows of generation are a matter of the rollout, and their sizes and λ were not published
     where we could read them.
 
+    Provenance: formula from a paper note; code not seen.
+
     Reference: Fan et al. 2025, "Truncated Proximal Policy Optimization" (T-PPO), extended GAE.
       https://arxiv.org/abs/2506.15050
 

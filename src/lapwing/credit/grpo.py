@@ -24,6 +24,8 @@ def grpo(batch: EpisodeBatch, *, scale_by_std: bool = True, ddof: int = 1, eps: 
     it has no standard deviation. Public implementations differ in `ddof` and `eps`: TRL has 1 and 1e-4, verl 1 and
     1e-6, papers' algebra often 0 and 0.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Shao et al. 2024, "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language
       Models", section 4.1.2. https://arxiv.org/abs/2402.03300; with the return of a whole multi-step episode
       credited to each of its steps: Dilkes, Yazdanpanah and Stein 2025 (MS-GRPO). https://arxiv.org/abs/2508.10839

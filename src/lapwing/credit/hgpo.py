@@ -29,7 +29,7 @@ def hgpo(
     ddof: int = 1,
     eps: float = 1e-6,
     base_group: bool = False,
-    weights: str = "code",
+    level_weights: str = "code",
 ) -> np.ndarray:
     """Average a step's relative returns to go over groups whose steps agree in more and more of their history.
 
@@ -45,7 +45,7 @@ def hgpo(
 
     Public forms disagree. The paper weighs by the history before the step's own view, k^α in the numbers above; the
     authors' code counts that view too, (k + 1)^α, so that the step's own view and one before it weigh 2 : 3 instead of
-    1 : 2. `weights` chooses; the default is the code's. Both divide by the standard
+    1 : 2. `level_weights` chooses; the default is the code's. Both divide by the standard
     deviation in their main experiments, the code by that of the population (`ddof` 0); the default leaves returns in
     units of reward, as `gigpo` does. The code's base group takes statistics over rows, here over episodes.
 
@@ -61,14 +61,14 @@ def hgpo(
       ddof: delta degrees of freedom of the standard deviation, an integer ≥ 0; 1 = sample, 0 = population.
       eps: ε, added to the standard deviation, ≥ 0, in units of reward.
       base_group: let the episode's relative return join the average.
-      weights: "code" for (k + 1)^α or "paper" for k^α.
+      level_weights: "code" for (k + 1)^α or "paper" for k^α.
 
     Returns:
       Advantage of each step, float64 [N], in units of reward (in standard deviations with scaling).
 
     Raises:
       UserError: `discount` lies outside [0, 1], `depth` or `alpha` outside [0, 100], `ddof` or `eps` is negative, or
-        `weights` is unknown.
+        `level_weights` is unknown.
     """
     check_discount(discount)
     if not 0 <= depth <= _DEEPEST:
@@ -77,7 +77,7 @@ def hgpo(
     if alpha > _STEEPEST:
         raise UserError(f"alpha must be at most {_STEEPEST}, but it is {alpha}.")
     check_normalisation(ddof, eps)
-    check_choice("weights", weights, ("code", "paper"))
+    check_choice("level_weights", level_weights, ("code", "paper"))
     scaling = {"scale_by_std": scale_by_std, "ddof": ddof, "eps": eps}
     to_go = reverse_discounted_sum(merged_reward(batch), discount, batch.step_splits)
     total, weight = np.zeros(batch.num_steps), np.zeros(batch.num_steps)
@@ -86,7 +86,7 @@ def hgpo(
         weight += total != 0.0
     for views, peers in enumerate(_histories(batch, depth), start=1):
         level = relative(to_go, peers, **scaling)
-        of_level = float(views + 1 if weights == "code" else views) ** alpha
+        of_level = float(views + 1 if level_weights == "code" else views) ** alpha
         total += of_level * level
         weight += of_level * (level != 0.0)
     return np.divide(total, weight, out=np.zeros_like(total), where=weight > 0.0)

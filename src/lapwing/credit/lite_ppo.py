@@ -28,6 +28,8 @@ def lite_ppo(batch: EpisodeBatch, *, std_of: str = "return", ddof: int = 1, eps:
     (`std_of = "return"`); ROLL takes that of the returns minus their group means (`std_of = "centred"`), which
     leaves out how much the groups differ.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Liu et al. 2025, "Part I: Tricks or Traps? A Deep Dive into RL for LLM Reasoning" (Lite PPO).
       https://arxiv.org/abs/2508.08221
 

@@ -18,6 +18,8 @@ def reinforce(batch: EpisodeBatch) -> np.ndarray:
 
     There is no baseline and no discount: a constant added to all returns changes the update.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Williams 1992, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
       Learning", section 5 (episodic REINFORCE). https://doi.org/10.1007/BF00992696
 

@@ -21,6 +21,8 @@ def rloo(batch: EpisodeBatch) -> np.ndarray:
     The baseline does not contain the episode's own return, so the gradient is unbiased and not merely
     proportional. A group of one has no others and gives exactly 0; so does a group with equal returns.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Kool, van Hoof and Welling 2019, "Buy 4 REINFORCE Samples, Get a Baseline for Free!".
       https://openreview.net/forum?id=r1lgTGL5DE; Ahmadian et al. 2024, "Back to Basics: Revisiting REINFORCE Style
       Optimization for Learning from Human Feedback in LLMs". https://arxiv.org/abs/2402.14740

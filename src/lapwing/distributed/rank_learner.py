@@ -37,7 +37,13 @@ class RankLearner(Learner):
         return super()._make_masters() if self.shards is None else self.shards
 
     def update(
-        self, batch: EpisodeBatch, advantage: np.ndarray, weight: np.ndarray, *, progress: float = 0.0
+        self,
+        batch: EpisodeBatch,
+        advantage: np.ndarray,
+        weight: np.ndarray,
+        *,
+        progress: float = 0.0,
+        given: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, float]:
         """As `Learner`, with the credit of rank 0.
 
@@ -45,7 +51,7 @@ class RankLearner(Learner):
         other episodes would wait for each other for ever.
         """
         advantage, weight = self.company.broadcast((advantage, weight), "the credit of the episodes")
-        metrics = super().update(batch, advantage, weight, progress=progress)
+        metrics = super().update(batch, advantage, weight, progress=progress, given=given)
         self._refresh()
         return metrics
 
@@ -68,7 +74,12 @@ class RankLearner(Learner):
         if self.shards is None:
             self._check_equal()
             return tensors
-        return {name: self.shards.as_shard(int(name.split(".")[1]), tensor) for name, tensor in tensors.items()}
+        whole = self.objective.state()
+        return whole | {
+            name: self.shards.as_shard(int(name.split(".")[1]), tensor)
+            for name, tensor in tensors.items()
+            if name not in whole
+        }
 
     def restore(self, tensors: Mapping[str, torch.Tensor], version: int) -> None:
         """As `Learner`."""

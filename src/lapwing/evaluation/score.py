@@ -12,6 +12,7 @@ from lapwing.core import registry
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.columns import producer
 from lapwing.core.errors import LapwingError, MissingColumnError, UserError, nearest
+from lapwing.core.memory import bound
 from lapwing.core.ragged import group_mean, has_spread, segment_mean
 from lapwing.core.storage import to_plain
 from lapwing.evaluation.transcripts import Transcripts
@@ -207,10 +208,10 @@ def _advantage(batch: EpisodeBatch, room: str, name: str, settings: Settings) ->
     method: Callable[..., np.ndarray] = registry.resolve(room, name)
     own = settings.get((room, name), {})
     if room == "credit":
-        found = method(batch, **own)
+        found = bound(method, own)(batch)
     else:
         base = registry.resolve("credit", BASE)(batch, **settings.get(("credit", BASE), {}))
-        found = method(batch, base, **own)
+        found = bound(method, own)(batch, base)
     found = np.asarray(found, dtype=np.float64)
     if entry.level == "token":
         found = segment_mean(found, batch.token_splits)

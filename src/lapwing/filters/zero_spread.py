@@ -20,6 +20,8 @@ def zero_spread(batch: EpisodeBatch) -> np.ndarray:
     1) are rounding and no spread. Such groups have advantage 0 under every
     group-relative method, but would count in the denominator of an aggregation and pay regularisers.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Yu et al. 2025, "DAPO: An Open-Source LLM Reinforcement Learning System at Scale", section 3.2 (the
       filter of dynamic sampling). https://arxiv.org/abs/2503.14476
 

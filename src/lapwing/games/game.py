@@ -1,14 +1,16 @@
 """The game protocol and the few functions that work on any game."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from lapwing.core import rng
 from lapwing.core.protocols import Game
-from lapwing.core.types import Action, State, Transition
+from lapwing.core.types import Action, Match, State, Transition
 
-__all__ = ["Game", "Transition", "drawn", "for_split", "has_exact_outcomes", "outcomes"]
+__all__ = ["Game", "Transition", "drawn", "for_split", "has_exact_outcomes", "initial_state", "outcomes"]
 
 SPLITS = ("train", "development", "test")
 
@@ -41,3 +43,21 @@ def drawn(possible: Sequence[tuple[float, Transition]], u: float) -> Transition:
     heights = np.cumsum([probability for probability, _ in possible])
     at = int(heights.searchsorted(u * heights[-1], side="right"))
     return possible[min(at, len(possible) - 1)][1]
+
+
+def initial_state(match: Match) -> State:
+    """The state that a match begins in; members of a group begin in the same one, whatever they share later."""
+    if match.start_state is not None:
+        return match.start_state
+    address = (match.seed, match.split, *match.start_address)
+    if match.game.restorable:
+        return _shared_start(match.game, address)
+    # The state may be a handle on something that only one match can use.
+    return _start(match.game, address)
+
+
+def _start(game: Game, address: tuple[int, str, int, int]) -> State:
+    return game.initial(rng.generator("chance", *address, "initial"))
+
+
+_shared_start = lru_cache(maxsize=4096)(_start)

@@ -15,6 +15,8 @@ def policy_gradient(*, logprob: torch.Tensor, behavior_logprob: torch.Tensor, ad
     The gradient is −A ∇log π. It is the policy gradient only while the weights are those that played: nothing
     corrects for a second update on the same episodes.
 
+    Provenance: general knowledge; there are no constants.
+
     Reference: Williams 1992, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
       Learning", section 5. https://doi.org/10.1007/BF00992696
 

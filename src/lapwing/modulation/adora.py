@@ -32,6 +32,8 @@ def adora(
     the rule "turns" is the reverse for games, with steps for tokens: good if the quickest success took fewer
     steps than the failures did on average. The difficulty rule of the paper is left out: its constants are not public.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Ren et al. 2026, "ADORA: Training Reasoning Models with Dynamic Advantage Estimation on Reinforcement
       Learning". https://arxiv.org/abs/2602.10019
 

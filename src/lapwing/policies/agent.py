@@ -9,13 +9,16 @@ import numpy as np
 from lapwing.core import rng
 from lapwing.core.errors import UserError, nearest
 from lapwing.core.protocols import Generator
-from lapwing.core.types import Action, Ask, Completion, Decision, Memory, Message, Prompt, Request, View
+from lapwing.core.types import Action, Ask, Completion, Decision, Guidance, Memory, Message, Prompt, Request, View
 from lapwing.models.chat_format import REPLY, ChatFormat
+from lapwing.policies._hints import with_hint
+from lapwing.policies._restricted import Restricted
 from lapwing.policies.clean_text import capped
 from lapwing.policies.escape import SpecialTokens
 from lapwing.policies.parsers import Invalid
 
 _CACHE_SIZE = 200_000
+_EMPTY = np.zeros(0, dtype=np.int32)
 
 INVALID_RULES = ("default", "random_legal", "forfeit", "retry")
 
@@ -126,8 +129,11 @@ class InvalidRule:
 
 
 class _AgentMemory(NamedTuple):
+    """What the context policy keeps, the dialogue as it is stored, and as the model read it, with every hint."""
+
     kept: Memory
     token: np.ndarray
+    read: np.ndarray
 
 
 class Agent:
@@ -165,13 +171,14 @@ class Agent:
         self.generator = generator
         self.teacher = teacher
         self.version = 0
-        self._prompts: dict[View, Prompt] = {}
+        self._prompts: dict[Any, Prompt] = {}
         self._texts: dict[bytes, str] = {}
         self._parsed: dict[tuple[str, Any], Action | Invalid] = {}
         self._composed: dict[str, np.ndarray] = {}
         self._spans: dict[bytes, np.ndarray] = {}
         own = {f"{bracket}{tag}>" for tag in getattr(parser, "tags", ()) for bracket in ("<", "</")}
         self._special = SpecialTokens(tokenizer, own)
+        self._restricted = Restricted(generator, self.reply)
         # The same parts where they can do more than all of their kind must.
         self._tools: Any = getattr(renderer, "tools", None)
         self._marker: Any = parser if getattr(parser, "spans", False) else None
@@ -179,10 +186,9 @@ class Agent:
 
     def act_many(self, asks: Sequence[Ask]) -> list[tuple[Decision, Memory]]:
         """Decide every ask; all replies are generated together."""
-        prompts = [self.prompt(ask.view, ask.memory) for ask in asks]
+        prompts = [self._prompts_of(ask) for ask in asks]
         if self.teacher is None:
-            requests = [Request(prompt, ask.key) for prompt, ask in zip(prompts, asks, strict=True)]
-            completions = self.generator.generate(requests)
+            completions = self._sampled(asks, [read for read, _ in prompts])
         else:
             taught = self.teacher.act_many(asks)
             texts = [self._taught(ask, decision.action) for ask, (decision, _) in zip(asks, taught, strict=True)]
@@ -198,19 +204,27 @@ class Agent:
         """The composed reply that stands for an action, as token ids."""
         return self._completion(self.parser.compose(action)).token
 
-    def prompt(self, view: View, memory: Memory) -> Prompt:
-        """The context in which the agent decides, as token ids."""
+    def prompt(self, view: View, memory: Memory, *, hint: str = "") -> Prompt:
+        """The context in which the agent decides, as token ids.
+
+        Args:
+          view: what it sees.
+          memory: of the episode.
+          hint: stands before the first message of the user; one that is only appended to has it already.
+        """
         if memory is None:
-            found = self._prompts.get(view)
+            key = (view, hint) if hint else view
+            found = self._prompts.get(key)
             if found is None:
                 if len(self._prompts) > _CACHE_SIZE:
                     self._prompts.clear()
-                first = self.context.messages(self._now(view), None)
-                found = self._prompts[view] = _as_prompt(self._encode(first, view))
+                first = with_hint(self.context.messages(self._now(view), None), hint)
+                found = self._prompts[key] = _as_prompt(self._encode(first, view))
             return found
         if self.context.append_only:
             return _as_prompt(np.concatenate([memory.token, self._added(view, memory)]))
-        return _as_prompt(self._encode(self.context.messages(self._now(view), memory.kept), view))
+        now = with_hint(self.context.messages(self._now(view), memory.kept), hint)
+        return _as_prompt(self._encode(now, view))
 
     def form_rewards(self, replies: Sequence[str]) -> dict[str, tuple[float, float]]:
         """What the form of an episode's replies is worth: for each part its score and its weight."""
@@ -224,6 +238,35 @@ class Agent:
     def judges_replies(self) -> bool:
         """Whether a reply is more than the action that it stands for: its parts or its form count too."""
         return self._marker is not None or self._planner is not None or hasattr(self.parser, "form")
+
+    def _prompts_of(self, ask: Ask) -> tuple[Prompt, Prompt]:
+        """The context that the model reads, and the one that is stored: the same, unless a hint is stripped."""
+        guidance, memory = ask.guidance, ask.memory
+        if guidance is None:
+            stored = self.prompt(ask.view, memory)
+            return stored, stored
+        as_read = None if memory is None else memory._replace(token=memory.read)
+        read = self._opened(self.prompt(ask.view, as_read, hint=guidance.hint), guidance)
+        is_same = not (guidance.hint and guidance.strip)
+        return read, read if is_same else self._opened(self.prompt(ask.view, memory), guidance)
+
+    def _opening(self, guidance: Guidance | None) -> np.ndarray:
+        """What a reply begins with by prescription."""
+        opening = "" if guidance is None else guidance.opening
+        return self.chat.reply(opening, is_ended=False) if opening else _EMPTY
+
+    def _opened(self, prompt: Prompt, guidance: Guidance) -> Prompt:
+        return _as_prompt(np.concatenate([prompt.token, self._opening(guidance)])) if guidance.opening else prompt
+
+    def _sampled(self, asks: Sequence[Ask], prompts: Sequence[Prompt]) -> list[Completion]:
+        requests = [Request(prompt, ask.key) for prompt, ask in zip(prompts, asks, strict=True)]
+        masked = self._restricted.draw(asks, prompts)
+        if not masked:
+            return self.generator.generate(requests)
+        free = [number for number in range(len(asks)) if number not in masked]
+        replies = self.generator.generate([requests[number] for number in free]) if free else []
+        found = {**masked, **dict(zip(free, replies, strict=True))}
+        return [found[number] for number in range(len(asks))]
 
     def _now(self, view: View) -> list[Message]:
         return capped(self.renderer.messages(view))
@@ -270,30 +313,34 @@ class Agent:
             token = self._composed[text] = whole[: self.generator.max_tokens]
         return Completion(token, np.zeros(len(token)), "end")
 
-    def _decide(self, ask: Ask, prompt: Prompt, completion: Completion) -> tuple[Decision, Memory]:
-        text, parsed = self.read(completion.token, ask.legal)
+    def _decide(self, ask: Ask, prompts: tuple[Prompt, Prompt], completion: Completion) -> tuple[Decision, Memory]:
+        opening = self._opening(ask.guidance)
+        said = np.concatenate([opening, completion.token]) if len(opening) else completion.token
+        text, parsed = self.read(said, ask.legal)
         valid = not isinstance(parsed, Invalid)
         extends = 0 if ask.memory is None or not self.context.append_only else len(ask.memory.token)
         decision = Decision(
             action=parsed if valid else None,
             valid=valid,
             text=text,
-            context=prompt.token,
+            context=prompts[1].token,
             token=completion.token,
             logprob=completion.logprob,
             reason="" if valid else parsed.reason,
             extends=extends,
             stop_reason=completion.stop_reason,
-            span=None if self._marker is None else self._span(completion.token, text),
+            span=None if self._marker is None else self._span(said, text)[len(opening) :],
             switch=None if self._planner is None else self._planner.read_plan(text).switch,
         )
-        return decision, self._remember(ask, prompt, completion, text)
+        return decision, self._remember(ask, prompts, completion, text)
 
-    def _remember(self, ask: Ask, prompt: Prompt, completion: Completion, text: str) -> Memory:
+    def _remember(self, ask: Ask, prompts: tuple[Prompt, Prompt], completion: Completion, text: str) -> Memory:
         if not self.context.keeps_memory:
             return None
         kept = self.context.remember(None if ask.memory is None else ask.memory.kept, self._now(ask.view), text)
-        return _AgentMemory(kept, np.concatenate([prompt.token, completion.token]))
+        read, stored = prompts
+        token = np.concatenate([stored.token, completion.token])
+        return _AgentMemory(kept, token, token if read is stored else np.concatenate([read.token, completion.token]))
 
     def _text(self, token: np.ndarray) -> str:
         key = token.tobytes()

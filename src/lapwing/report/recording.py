@@ -11,6 +11,7 @@ from lapwing.audit.methods import Method
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.clean_text import printable
 from lapwing.core.errors import LapwingError
+from lapwing.core.memory import bound
 from lapwing.core.types import Episode, Step
 from lapwing.report.pictures import picture
 
@@ -61,7 +62,7 @@ def credit_of(methods: Sequence[Method], batch: EpisodeBatch) -> tuple[dict[str,
     refused: dict[str, str] = {}
     for method in methods:
         try:
-            advantage = np.asarray(method.credit(batch, **method.settings), dtype=np.float64)
+            advantage = np.asarray(bound(method.credit, method.settings)(batch), dtype=np.float64)
             found[method.name] = Credit(method.level, advantage)
         except LapwingError as error:
             refused[method.name] = str(error)

@@ -11,10 +11,9 @@ from typing import Any, NamedTuple, Protocol
 
 from lapwing.core import rng
 from lapwing.core.errors import GameError, LapwingError, UserError
-from lapwing.core.protocols import Game
 from lapwing.core.storage import key_of
 from lapwing.core.types import Action, Match, State, Transition, View
-from lapwing.games.game import drawn, has_exact_outcomes, outcomes
+from lapwing.games.game import drawn, has_exact_outcomes, initial_state, outcomes
 from lapwing.rollout._faults import CAUGHT, Fault, fault_of
 from lapwing.rollout._known_steps import KnownSteps
 from lapwing.rollout._transitions import bounds_of, check_players, check_transition
@@ -88,24 +87,6 @@ class Arena(Protocol):
           What came of each, in their order; to be gone through once, and to its end.
         """
         ...
-
-
-def initial_state(match: Match) -> State:
-    """The state that a match begins in; members of a group begin in the same one, whatever they share later."""
-    if match.start_state is not None:
-        return match.start_state
-    address = (match.seed, match.split, *match.start_address)
-    if match.game.restorable:
-        return _shared_start(match.game, address)
-    # The state may be a handle on something that only one match can use.
-    return _start(match.game, address)
-
-
-def _start(game: Game, address: tuple[int, str, int, int]) -> State:
-    return game.initial(rng.generator("chance", *address, "initial"))
-
-
-_shared_start = lru_cache(maxsize=4096)(_start)
 
 
 class Standing:

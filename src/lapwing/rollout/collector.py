@@ -179,7 +179,7 @@ class LocalCollector:
             return
         prompts = {}
         for match in matches:
-            if match.member == 0:
+            if match.member == 0 and (match.guidance is None or not match.guidance.hint):
                 with from_game():
                     views = [game.view(state, 0) for state in self._states(match, initial_state(match))]
                 for view in views:

@@ -2,33 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from lapwing.core import rng
 from lapwing.core.errors import UserError
-from lapwing.core.json_lines import read_lines, read_row
 from lapwing.core.protocols import Policy
 from lapwing.core.rollout import Rollout
-from lapwing.core.types import Decision, Episode, Group, Match, Step
+from lapwing.core.types import Group, Match, Verdict
 from lapwing.models.chat_format import ChatFormat
-from lapwing.policies.escape import SpecialTokens
+from lapwing.rollout._dialogue_file import Encoder, Shuffled, Turn, as_episode, each_row
 from lapwing.rollout._dialogues import Dialogue, read_dialogue
 from lapwing.rollout.ledger import Ledger
 
 # Of a packed file nobody sees how large it is.
 _LARGEST_FILE = 4 * 2**30
-_EMPTY = np.zeros(0, dtype=np.int32)
-
-
-class _Turn(NamedTuple):
-    """A reply to be learnt: what the dialogue adds before it, how many tokens that extends, and the reply."""
-
-    added: np.ndarray
-    extends: int
-    reply: np.ndarray
-    asked: str
 
 
 class Demonstrations:
@@ -96,9 +84,9 @@ class Demonstrations:
         self.too_long = 0
         self.ledger = Ledger()
         self._limit = min((limit for limit in (positions, max_tokens) if limit is not None), default=None)
-        self._special = SpecialTokens(chat.tokenizer)
-        self._found: list[list[_Turn]] | None = None
-        self._orders: dict[int, np.ndarray] = {}
+        self._encoder = Encoder(chat, self._limit)
+        self._found: list[list[Turn]] | None = None
+        self._order = Shuffled("demonstrations", seed)
         # Tokens are made when they are needed: a warm start that is cached needs none.
         self._each(lambda _: None)
 
@@ -125,13 +113,13 @@ class Demonstrations:
         """The dialogues that these matches stand for, in their order."""
         version = 0 if self.policy is None else self.policy.version
         task = self.ledger.issue(len(matches))
-        rollout = Rollout.of([self._episode(match, version) for match in matches])
+        rollout = Rollout.of([as_episode(self.chat, m, self._at(m.iteration, m.group), version) for m in matches])
         self.ledger.finish(task, matches=len(matches), episodes=len(rollout.episodes), dropped=0)
         return rollout
 
-    def review(self, group: Group) -> bool:
+    def review(self, group: Group) -> Verdict:
         """Accept everything: what is in the file is to be learnt."""
-        return True
+        return Verdict()
 
     def columns(self, rollout: Rollout, collect: Callable[[Sequence[Match]], Rollout]) -> dict[str, np.ndarray]:
         """None."""
@@ -155,21 +143,14 @@ class Demonstrations:
             )
         return found
 
-    def _at(self, iteration: int, number: int) -> list[_Turn]:
+    def _at(self, iteration: int, number: int) -> list[Turn]:
         dialogues = self._dialogues()
-        epoch, place = divmod(iteration * self.episodes + number, len(dialogues))
-        order = self._orders.get(epoch)
-        if order is None:
-            if len(self._orders) > 8:
-                self._orders.clear()
-            drawn = rng.generator("demonstrations", self.seed, epoch)
-            order = self._orders[epoch] = drawn.permutation(len(dialogues))
-        return dialogues[order[place]]
+        return dialogues[self._order.at(iteration * self.episodes + number, len(dialogues))]
 
-    def _dialogues(self) -> list[list[_Turn]]:
+    def _dialogues(self) -> list[list[Turn]]:
         if self._found is None:
             self.too_long = 0
-            encoded = self._each(self._encode)
+            encoded = self._each(self._encoder.turns)
             found = [turns for turns in encoded if turns]
             self.too_long = len(encoded) - len(found)
             if not found:
@@ -178,79 +159,14 @@ class Demonstrations:
         return self._found
 
     def _each(self, take: Callable[[Dialogue], Any]) -> list[Any]:
-        """What is made of every dialogue of the file; lines that are none are noted, and too many refused."""
-        self.bad = []
-        found, size = [], 0
-        for line in read_lines(self.path, of="dialogue"):
-            size += len(line.text)
-            if size > _LARGEST_FILE:
-                raise UserError(f"{self.path} holds more than {_LARGEST_FILE // 2**30} GiB of text; split the file.")
-            try:
-                found.append(take(read_dialogue(read_row(line, of="dialogue"))))
-            except UserError as error:
-                self.bad.append(str(error))
-        if len(self.bad) > self.max_bad_lines:
-            raise UserError(
-                f"{self.path}: {len(self.bad):,} of {len(self.bad) + len(found):,} lines are no demonstrations, and "
-                f"collector.max_bad_lines allows {self.max_bad_lines:,}; the first: {self.bad[0]}"
-            )
-        if not found:
-            raise UserError(f"{self.path} holds no demonstrations; give one JSON object a line.")
-        return found
-
-    def _encode(self, dialogue: Dialogue) -> list[_Turn]:
-        """The replies of a dialogue; none if it is too long."""
-        messages = [self._harmless(message) for message in dialogue.messages]
-        tools = self._special.neutral_in(dialogue.tools)
-        turns: list[_Turn] = []
-        before = _EMPTY
-        for at in dialogue.learnt:
-            try:
-                context, reply = self.chat.turn(messages[: at + 1], tools)
-            except UserError as error:
-                raise UserError(f"{dialogue.where}, message {at + 1}: {error}") from error
-            if self._limit is not None and len(context) + len(reply) > self._limit:
-                return []
-            extends = len(before) if np.array_equal(context[: len(before)], before) else 0
-            turns.append(_Turn(context[extends:], extends, reply, messages[at - 1]["content"]))
-            before = np.concatenate([context, reply])
-        return turns
-
-    def _harmless(self, message: Any) -> Any:
-        # The assistant's messages may call tools by special tokens; what others wrote is data.
-        if message["role"] == "assistant":
-            return message
-        return {**message, "content": self._special.neutral(message["content"])}
-
-    def _episode(self, match: Match, version: int) -> Episode:
-        steps: list[Step] = []
-        before = _EMPTY
-        for turn in self._at(match.iteration, match.group):
-            context = np.concatenate([before[: turn.extends], turn.added])
-            steps.append(_step(turn, context, self.chat.read(turn.reply)))
-            before = np.concatenate([context, turn.reply])
-        return Episode(match=match, player=0, steps=steps, terminated=True, truncated=False, policy_version=version)
-
-
-def _step(turn: _Turn, context: np.ndarray, text: str) -> Step:
-    decision = Decision(
-        action=text,
-        valid=True,
-        text=text,
-        context=context,
-        token=turn.reply,
-        logprob=np.zeros(len(turn.reply)),
-        extends=turn.extends,
-    )
-    return Step(
-        decision=decision,
-        action=text,
-        view=turn.asked,
-        # There is no game whose states could be the same.
-        view_key=0,
-        action_key=0,
-        next_view_key=0,
-        reward=0.0,
-        domain_reward=0.0,
-        parts={},
-    )
+        """What is made of every dialogue of the file."""
+        rows = each_row(
+            self.path,
+            lambda row: take(read_dialogue(row)),
+            max_bad_lines=self.max_bad_lines,
+            largest=_LARGEST_FILE,
+            of="dialogue",
+            many="demonstrations",
+        )
+        self.bad = rows.bad
+        return rows.found

@@ -9,7 +9,7 @@ import numpy as np
 from lapwing.core import rng
 from lapwing.core.errors import GameError
 from lapwing.core.protocols import Policy
-from lapwing.core.types import Action, Ask, Decision, Episode, Match, Step, Transition
+from lapwing.core.types import Action, Ask, Decision, Episode, Guidance, Match, Step, Transition
 from lapwing.policies.agent import InvalidRule
 from lapwing.rollout.arena import Arena, Fault, Here, Moved, Position, initial_state, key_of_action
 from lapwing.rollout.watch import Watch
@@ -22,10 +22,11 @@ _NO_RULE = InvalidRule()
 class _Seat:
     """One player's side of a live match."""
 
-    __slots__ = ("chosen", "forfeited", "key", "memory", "outcome", "retries", "steps", "success")
+    __slots__ = ("chosen", "forfeited", "guidance", "key", "memory", "outcome", "retries", "steps", "success")
 
-    def __init__(self, key: int) -> None:
+    def __init__(self, key: int, guidance: Guidance | None) -> None:
         self.key = key
+        self.guidance = guidance
         self.memory: Any = None
         self.steps: list[Step] = []
         self.retries = 0
@@ -48,7 +49,10 @@ class _Live:
         # To a learner its opponents are part of the chance that a group may share.
         others = "shared" if match.share_chance else match.member
         self.seats = [
-            _Seat(rng.fold(0, "reply", *address, match.member if seat in learners else others, seat))
+            _Seat(
+                rng.fold(0, "reply", *address, match.member if seat in learners else others, seat),
+                match.guidance if seat in learners else None,
+            )
             for seat in range(match.game.num_players)
         ]
         self.steps = 0
@@ -169,6 +173,7 @@ def _asks(waits: Sequence[_Waiting]) -> list[Ask]:
             one.position.state,
             player,
             one.match.max_steps - one.steps,
+            seat.guidance,
         )
         for (one, player, seat, actions), key in zip(waits, _keys(waits), strict=True)
     ]
@@ -276,7 +281,9 @@ def _episode(one: _Live, number: int, policy: Policy) -> Episode:
     final_view = one.position.views[number]
     prompt = getattr(policy, "prompt", None)
     if not one.terminated and prompt is not None:
-        final_context = prompt(final_view, seat.memory).token
+        guidance = seat.guidance
+        kept = {"hint": guidance.hint} if guidance is not None and guidance.hint and not guidance.strip else {}
+        final_context = prompt(final_view, seat.memory, **kept).token
     _reward_form(seat, policy)
     success = seat.success
     was_forfeited = any(other.forfeited for other in one.seats if other is not seat)

@@ -29,7 +29,8 @@ def fits(policy: Any, matches: Sequence[Match], invalid: InvalidRule) -> bool:
     ):
         return False
     game = matches[0].game
-    one_game = all(match.game is game for match in matches)
+    # The prompts of a table hold no hints, and its replies are drawn among all.
+    one_game = all(match.game is game and match.guidance is None for match in matches)
     return one_game and game.num_players == 1 and has_exact_outcomes(game) and game.restorable
 
 

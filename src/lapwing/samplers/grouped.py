@@ -9,7 +9,7 @@ from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.core.protocols import Game
 from lapwing.core.rollout import Rollout
-from lapwing.core.types import Group, Match
+from lapwing.core.types import Group, Match, Verdict
 
 
 class Grouped:
@@ -81,6 +81,10 @@ class Grouped:
         picks = rng.generator("revisit", self.seed, iteration).permutation(len(self._unsolved))[:revisited]
         fresh = [(iteration, group) for group in range(revisited, self.groups)]
         starts = [self._unsolved[i] for i in sorted(picks.tolist())] + fresh
+        return [match for group, start in enumerate(starts) for match in self._group(iteration, group, start)]
+
+    def _group(self, iteration: int, group: int, start: tuple[int, int]) -> list[Match]:
+        """The matches of one group."""
         return [
             Match(
                 game=self.game,
@@ -93,20 +97,19 @@ class Grouped:
                 share_chance=self.share_chance,
                 start=start,
             )
-            for group, start in enumerate(starts)
             for member in range(self.group_size)
         ]
 
-    def review(self, group: Group) -> bool:
+    def review(self, group: Group) -> Verdict:
         """Accept every group; remember the start of one that did not succeed throughout."""
         if self.revisit:
             start = group.episodes[0].match.start_address
-            solved = all(episode.success for episode in group.episodes)
+            solved = bool((group.success == 1.0).all())
             if solved and start in self._unsolved:
                 self._unsolved.remove(start)
             elif not solved and start not in self._unsolved:
                 self._unsolved = [*self._unsolved, start][-self.pool :]
-        return True
+        return Verdict()
 
     def columns(self, rollout: Rollout, collect: Callable[[Sequence[Match]], Rollout]) -> dict[str, np.ndarray]:
         """None: plain groups measure nothing besides their episodes."""

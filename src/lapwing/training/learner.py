@@ -3,7 +3,6 @@
 import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,26 +17,10 @@ from lapwing.models.recompute import recomputing
 from lapwing.models.scorer import Scored, Scorer
 from lapwing.training.adamw import AdamW, Schedule, make_optimizer
 from lapwing.training.master_weights import Masters, MasterWeights, on_host
-from lapwing.training.tokens import Sums, Tokens, heard, truncated_behavior
+from lapwing.training.objective import Correction, Loss, Objective, Regulariser
+from lapwing.training.tokens import Sums, Tokens, Totals, heard, truncated_behavior
 
-Loss = Callable[..., torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Regulariser:
-    """A further term of the loss, weighted as the loss is, with its own coefficient.
-
-    Attributes:
-      name: of the loss.
-      loss: keyword tensors [K] to one number per token.
-      needs: the arguments that it takes.
-      coefficient: over the course of the stage.
-    """
-
-    name: str
-    loss: Loss
-    needs: tuple[str, ...]
-    coefficient: Schedule
+__all__ = ["AdamW", "Learner", "Regulariser", "Schedule"]
 
 
 class Learner:
@@ -58,6 +41,8 @@ class Learner:
         loss_needs: Sequence[str] = (),
         mergeable: bool = True,
         silent: bool = False,
+        split: str = "episode",
+        corrections: Sequence[Correction] = (),
         regularisers: Sequence[Regulariser] = (),
         optimizer: AdamW | None = None,
         seed: int,
@@ -77,7 +62,8 @@ class Learner:
           mergeable: the loss may be evaluated on any part of the tokens.
           silent: the loss of a token whose advantage is 0 is 0, whatever the weights: unless a regulariser is active,
             steps of nothing but such tokens need not go through the model, and do not.
-          regularisers: further terms.
+          split: what minibatches leave together, the tokens of an "episode" or those of a "group".
+          corrections, regularisers: further factors and terms of the loss.
           optimizer: its settings.
           seed: of the run, for the split into minibatches.
           temperature: of sampling.
@@ -90,11 +76,10 @@ class Learner:
         if max_ratio is not None and not max_ratio >= 1.0:
             raise UserError(f"max_ratio is a bound of at least 1, or left out for none, not {max_ratio}.")
         self.model = model
-        self.loss = loss
-        self.loss_needs = tuple(loss_needs)
-        self.mergeable = mergeable
-        self.silent = silent
-        self.regularisers = tuple(regularisers)
+        self.objective = Objective(
+            loss, loss_needs, mergeable=mergeable, silent=silent, corrections=corrections, regularisers=regularisers
+        )
+        self.split = split
         self.settings = optimizer or AdamW()
         self.seed = seed
         self.max_ratio = max_ratio
@@ -115,13 +100,20 @@ class Learner:
         self.version = 0
         self.fault = ""
         self._began: list[int] = []
+        self._means: dict[str, float] = {}
         self._average = [w.detach().clone() for w in self.masters.weights] if self.settings.average else None
 
     def _make_masters(self) -> Masters:
         return MasterWeights(self.parameters)
 
     def update(
-        self, batch: EpisodeBatch, advantage: np.ndarray, weight: np.ndarray, *, progress: float = 0.0
+        self,
+        batch: EpisodeBatch,
+        advantage: np.ndarray,
+        weight: np.ndarray,
+        *,
+        progress: float = 0.0,
+        given: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, float]:
         """Go through a batch `epochs` times in `minibatches` updates each.
 
@@ -130,6 +122,7 @@ class Learner:
           advantage: [K], one number per token.
           weight: [K], of each token's loss.
           progress: share of the stage that is done, for the schedules.
+          given: further arguments of the loss by name, such as pairs of episodes.
 
         Returns:
           Metrics by name; means are over all tokens that went through the model.
@@ -144,7 +137,7 @@ class Learner:
         counts = np.zeros(batch.num_steps, dtype=bool)
         counts[batch.step_of_token[weight != 0]] = True
         steps = np.flatnonzero(counts)
-        totals = _Totals(self.learning_rate(progress), self.scorer)
+        totals = Totals(self.learning_rate(progress), self.scorer)
         if len(steps) == 0:
             return totals.metrics(skipped=True)
         version, fresh = self.version, self.settings.epochs * self.settings.minibatches == 1
@@ -153,7 +146,7 @@ class Learner:
         for epoch in range(self.settings.epochs):
             parts = self._minibatches(batch, steps, epoch)
             for part in parts:
-                if self.silent and not any(r.coefficient(progress) for r in self.regularisers):
+                if self.objective.is_silent(progress):
                     part = heard(batch, part, advantage)
                 # Each part stands for the whole batch, so that its weights count as often as there are parts.
                 tokens = Tokens(
@@ -165,6 +158,7 @@ class Learner:
                     fresh=fresh,
                     max_ratio=self.max_ratio,
                     ranks=self.ranks,
+                    given=given,
                 )
                 self._one_update(tokens, progress, totals)
                 if self.fault:
@@ -197,14 +191,17 @@ class Learner:
     def _minibatches(self, batch: EpisodeBatch, steps: np.ndarray, epoch: int) -> list[np.ndarray]:
         if self.settings.minibatches == 1:
             return [steps]
-        episodes, episode_of = np.unique(batch.episode_of_step[steps], return_inverse=True)
-        order = rng.generator("minibatches", self.seed, self.version, epoch).permutation(len(episodes))
-        part_of = np.empty(len(episodes), dtype=np.int64)
-        part_of[order] = np.arange(len(episodes)) % self.settings.minibatches
-        parts = [steps[part_of[episode_of] == part] for part in range(self.settings.minibatches)]
+        together = batch.episode_of_step[steps]
+        if self.split == "group":
+            together = batch.group[together]
+        lots, lot_of = np.unique(together, return_inverse=True)
+        order = rng.generator("minibatches", self.seed, self.version, epoch).permutation(len(lots))
+        part_of = np.empty(len(lots), dtype=np.int64)
+        part_of[order] = np.arange(len(lots)) % self.settings.minibatches
+        parts = [steps[part_of[lot_of] == part] for part in range(self.settings.minibatches)]
         return [part for part in parts if len(part)]
 
-    def _one_update(self, tokens: Tokens, progress: float, totals: "_Totals") -> None:
+    def _one_update(self, tokens: Tokens, progress: float, totals: Totals) -> None:
         # Dropout would make the trained policy another than the one that played.
         self.model.eval()
         self.fault = tokens.not_finite()
@@ -225,6 +222,7 @@ class Learner:
         torch.autograd.graph.increment_version(self.masters.weights)
         self.masters.copy_back()
         self.version += 1
+        self.objective.after_update(self._means)
         totals.gradient_norm += norm
         totals.updates += 1
         if self._average is not None:
@@ -233,11 +231,11 @@ class Learner:
             for average, weight in zip(self._average, self.masters.weights, strict=True):
                 average.lerp_(weight.detach(), 1.0 - decay)
 
-    def _gradient(self, tokens: Tokens, progress: float, totals: "_Totals") -> float:
+    def _gradient(self, tokens: Tokens, progress: float, totals: Totals) -> float:
         """Leave the clipped gradient in the master weights; its length before. What is not finite becomes `fault`."""
-        coefficients = [(r, r.coefficient(progress)) for r in self.regularisers]
-        sums = self._accumulate(tokens, [(r, c) for r, c in coefficients if c])
+        sums = self._accumulate(tokens, self.objective.active(progress))
         totals.sums.merge(sums)
+        self._means = sums.means()
         if self.ranks is not None:
             self.masters.sum_over(self.ranks)
         norm = self.masters.clip_gradient(self.settings.clip_norm)
@@ -262,7 +260,7 @@ class Learner:
 
     def _accumulate(self, tokens: Tokens, active: Sequence[tuple[Regulariser, float]]) -> Sums:
         """Leave the gradient in the master weights; what is logged of the tokens of all ranks."""
-        if not self.mergeable:
+        if not self.objective.mergeable:
             return self._carry_through(tokens, active)
         sums = self._through(tokens, True, lambda scored, sums: self._backward(tokens, scored, active, sums))
         if self.ranks is not None:
@@ -297,9 +295,7 @@ class Learner:
             scored.logprob.sum().backward()
             return
         given = tokens.arguments(scored)
-        total = self.loss(**{name: given[name] for name in ("logprob", *self.loss_needs)})
-        for regulariser, coefficient in active:
-            total = total + coefficient * regulariser.loss(**{name: given[name] for name in regulariser.needs})
+        total = self.objective.value(given, active)
         loss = (given["weight"] * total).sum()
         loss.backward()
         sums.add(given, loss.detach())
@@ -308,14 +304,16 @@ class Learner:
 
     def _carry_through(self, tokens: Tokens, active: Sequence[tuple[Regulariser, float]]) -> Sums:
         """Every rank evaluates the loss on all tokens, and carries the gradient through its share of the model."""
-        needs = {*self.loss_needs, *(name for regulariser, _ in active for name in regulariser.needs)}
-        want_entropy = "token_entropy" in needs
+        want_entropy = "token_entropy" in self.objective.needs(active)
         columns = tokens.score(self.scorer, want=("logprob", "entropy"))
         device = self.parameters[0].device
         logprob = torch.tensor(columns["logprob"], dtype=torch.float32, device=device, requires_grad=True)
         entropy = torch.tensor(columns["entropy"], dtype=torch.float32, device=device, requires_grad=want_entropy)
         sums = Sums()
-        self._backward(tokens, Scored(np.arange(len(columns["logprob"])), logprob, entropy), active, sums)
+        # Losses of whole sequences take the tokens as they follow each other.
+        order = np.argsort(tokens.index)
+        at = torch.from_numpy(order).to(device)
+        self._backward(tokens, Scored(order, logprob[at], entropy[at]), active, sums)
 
         def carry(scored: Scored, _: Sums) -> None:
             at = torch.from_numpy(scored.index).to(device)
@@ -338,7 +336,7 @@ class Learner:
 
     def state(self) -> dict[str, torch.Tensor]:
         """Master weights, moments, step counts and averages as host tensors by name, for an exact resume."""
-        tensors = self.masters.state()
+        tensors = self.masters.state() | self.objective.state()
         for index, weight in enumerate(self.masters.weights):
             for name, value in self.optimizer.state.get(weight, {}).items():
                 tensors[f"optimizer.{index}.{name}"] = on_host(torch.as_tensor(value))
@@ -350,6 +348,7 @@ class Learner:
         """Take back what `state` returned."""
         self.version = version
         self.masters.restore(tensors)
+        self.objective.restore(tensors)
         for index, weight in enumerate(self.masters.weights):
             prefix = f"optimizer.{index}."
             own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -363,30 +362,6 @@ class Learner:
 
 def _go_on() -> None:
     pass
-
-
-class _Totals:
-    """What is logged of the updates with one batch."""
-
-    def __init__(self, learning_rate: float, scorer: Scorer) -> None:
-        self.learning_rate = learning_rate
-        self._scorer, self._failures = scorer, scorer.out_of_memory
-        self.sums = Sums()
-        self.updates = 0
-        self.nonfinite = 0
-        self.gradient_norm = 0.0
-
-    def metrics(self, *, skipped: bool = False) -> dict[str, float]:
-        return {
-            **self.sums.means(),
-            "update/loss": self.sums.number["loss"] / max(self.updates + self.nonfinite, 1),
-            "update/gradient_norm": self.gradient_norm / max(self.updates, 1),
-            "update/learning_rate": self.learning_rate,
-            "update/count": float(self.updates),
-            "update/skipped": float(skipped),
-            "update/nonfinite": float(self.nonfinite),
-            "update/out_of_memory": float(self._scorer.out_of_memory - self._failures),
-        }
 
 
 def _as_saved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor | int:

@@ -80,6 +80,24 @@ METRICS: dict[str, Metric] = {
     "collector/duplicates": Metric("answers", "that came when others had taken their place, and were dropped"),
     "collector/weight_bytes": Metric("bytes", "weights put into the object store since the stage began"),
     "collector/wait_seconds": Metric("s", "waiting for actors since the stage began"),
+    "sampler/rounds": Metric(
+        "rounds", "of play in this iteration: one, and one for every time that reviews asked for more"
+    ),
+    "sampler/replayed_groups": Metric("groups", "played because a review asked for them"),
+    "sampler/dropped_groups": Metric("groups", "played and reviewed, but not trained on"),
+    "sampler/unfiltered_success": Metric(
+        "share", "success of all episodes that were played without a hint, whether or not their group is trained on"
+    ),
+    "sampler/hint_ratio": Metric("share", "of the solution that was given away, mean over the groups trained on"),
+    "sampler/hinted_success": Metric(
+        "share", "success of the episodes that were played with a hint; absent if none was"
+    ),
+    "sampler/value_mean": Metric("share", "success that the estimator expected of the groups drawn, mean"),
+    "sampler/value_error": Metric(
+        "share", "mean |success of a group − what the estimator expected|, before it learnt from it"
+    ),
+    "sampler/effective_ratio": Metric("share", "groups drawn that were expected to hold success and failure"),
+    "sampler/mask": Metric("share", "probability that a decision was restricted to what the game's heuristic allows"),
     "selection/episodes": Metric("episodes", "episodes trained on in this iteration"),
     "policy/entropy": Metric(
         "nats", "mean entropy of the next-token distributions over the tokens that are trained on"

@@ -14,6 +14,7 @@ from lapwing.models.pretrained import load_in_place
 from lapwing.training.checkpoint import by_age, delete, is_whole, prune
 from lapwing.training.learner import Learner
 from lapwing.training.run_folder import RunFolder, finite
+from lapwing.training.stage_memory import StageMemory, as_tensors, from_tensors, put_back, remembered
 from lapwing.training.stages import Stage
 
 _KEPT_CHECKPOINTS = 2
@@ -51,31 +52,38 @@ class RunState:
         return self.totals[name]
 
     def save(
-        self, stage: Stage, learner: Learner, done: int, *, sampler: Any = None, row: dict[str, Any] | None = None
+        self,
+        stage: Stage,
+        learner: Learner,
+        done: int,
+        *,
+        before: StageMemory | None = None,
+        row: dict[str, Any] | None = None,
     ) -> None:
         """Write a checkpoint, and delete those that it makes needless.
 
         Args:
           stage, learner: whose state.
           done: iterations that were made.
-          sampler: its state, where that is not the one of now.
+          before: what the stage remembered, where that is not what it remembers now.
           row: of the last iteration, where its evaluation is still to come and it is not logged.
 
         Raises:
           LapwingError: it could not be written; earlier ones are as they were.
         """
         self.folder.sync_logs()
+        memory = remembered(stage) if before is None else before
         critics = {f"critic.{i}.{n}": t for i, critic in enumerate(stage.critics) for n, t in critic.state().items()}
         target = self.folder.path / "checkpoints" / name_of(stage, done)
         try:
             self.write(
                 target,
-                tensors={**learner.state(), **critics},
+                tensors={**learner.state(), **critics, **as_tensors(memory.methods)},
                 state={
                     "stage": stage.name,
                     "iteration": done,
                     "learner_version": learner.version,
-                    "sampler": stage.sampler.state() if sampler is None else sampler,
+                    "sampler": memory.sampler,
                     "totals": self.totals,
                     "alarms": stage.alarms.state(),
                     "rollbacks": self.rollbacks,
@@ -125,7 +133,7 @@ class RunState:
         if state["batch_tokens"] is not None:
             # It may have been made smaller where memory ran out.
             learner.scorer.batch_tokens = min(learner.scorer.batch_tokens, int(state["batch_tokens"]))
-        stage.sampler.restore(state["sampler"])
+        put_back(stage, StageMemory(state["sampler"], from_tensors(stage, tensors)))
         stage.alarms.restore(state["alarms"])
         self.totals, self.rollbacks = dict(state["totals"]), int(state["rollbacks"])
         return int(state["iteration"]), tensors, state["row"]

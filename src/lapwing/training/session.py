@@ -1,7 +1,6 @@
 """Run the stages of a run into its folder: metrics, episodes, checkpoints, interruption, resume."""
 
 import contextlib
-import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from lapwing.training.loop import iterate
 from lapwing.training.resumption import Position
 from lapwing.training.run_folder import RunFolder
 from lapwing.training.run_state import MOST_ROLLBACKS, RunState, load_weights, name_of, restore_critics
+from lapwing.training.stage_memory import StageMemory, put_back, remembered
 from lapwing.training.stages import Stage
 
 _RECORDED_EPISODES = 32
@@ -293,15 +293,15 @@ class Session:
         learner.safe_point = in_update
         rows, iteration = iterate(stage, learner, first, keep), first
         while iteration < stage.iterations:
-            version, sampler = learner.version, copy.deepcopy(stage.sampler.state())
+            version, before = learner.version, remembered(stage)
             try:
                 row = next(rows)
             except _Stop:
-                self._abandon(stage, learner, iteration, sampler, learner.version == version and not stage.critics)
+                self._abandon(stage, learner, iteration, before, learner.version == version and not stage.critics)
                 raise
             except NonFiniteError as error:
                 self._recover(stage, learner, iteration, error)
-                stage.sampler.restore(sampler)
+                put_back(stage, before)
                 rows = iterate(stage, learner, iteration, keep)
                 continue
             yield row
@@ -321,7 +321,7 @@ class Session:
         text = self._state.roll_back(stage, learner, iteration)
         self._log_faults(stage, row, [{"kind": "rollback", "text": text}])
 
-    def _abandon(self, stage: Stage, learner: Learner, iteration: int, sampler: Any, is_unchanged: bool) -> None:
+    def _abandon(self, stage: Stage, learner: Learner, iteration: int, before: StageMemory, is_unchanged: bool) -> None:
         """End in the middle of an iteration; what it began with is saved unless weights have changed since."""
         saved = self.folder.path / "checkpoints" / name_of(stage, iteration)
         where = f"iteration {iteration + 1} of {stage.iterations} of the stage {stage.name}"
@@ -330,7 +330,7 @@ class Session:
         else:
             text = f"Saved as it was before {where}."
             if iteration and not is_whole(saved):
-                self._state.save(stage, learner, iteration, sampler=sampler)
+                self._state.save(stage, learner, iteration, before=before)
         self._stop_if(self._signal(), text)
 
     def _safe_point(self) -> None:

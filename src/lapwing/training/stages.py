@@ -8,6 +8,7 @@ import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import UserError
+from lapwing.core.pair_batch import PairBatch
 from lapwing.core.protocols import Annotator, Collector, Critic, Policy, RemoteCollector, Sampler
 from lapwing.core.types import Match, Selection
 from lapwing.training.alarms import Alarms
@@ -24,12 +25,11 @@ class Stage:
       iterations: play-and-learn cycles.
       seed: of the run.
       sampler, collector, policy: who draws, who plays, who decides.
-      shaping, filters, credit, modulation, selection, aggregation: the pipeline, with their settings bound.
-      credit_level: "step" or "token", the axis of the advantage.
-      make_learner: builds the learner, with a fresh optimiser.
-      make_annotators: builds the annotators, given the Hugging Face folder of the reference weights.
+      shaping, …, aggregation: the pipeline, with settings bound; credit_level: "step" or "token", the advantage's axis.
+      make_learner, make_annotators: with a fresh optimiser; given the Hugging Face folder of the reference weights.
       annotators: add columns to what was played.
       forget, release: tell the generator that the weights changed, and that the update wants its memory.
+      pairs: makes pairs of episodes to learn from, in place of credit, modulation, selection and aggregation.
       checkpoint_every, evaluate_every: iterations between checkpoints, and evaluations in development (0 never).
       alarms: look at every row of metrics.
     """
@@ -52,6 +52,7 @@ class Stage:
     shaping: Sequence[Callable[[EpisodeBatch], EpisodeBatch]] = ()
     filters: Sequence[Callable[[EpisodeBatch], np.ndarray]] = ()
     modulation: Sequence[Callable[[EpisodeBatch, np.ndarray], np.ndarray]] = ()
+    pairs: Callable[[EpisodeBatch], PairBatch] | None = None
     checkpoint_every: int = 50
     evaluate_every: int = 0
     alarms: Alarms = field(default_factory=Alarms)
@@ -62,7 +63,7 @@ class Stage:
         if self.remote and self.remote.ahead and getattr(self.sampler, "adaptive", True):
             raise UserError(
                 "collector.ahead = 1 draws matches before those of the last iteration are reviewed, but this sampler "
-                "draws by what it reviewed (with sampler.revisit above 0); set one of the two to 0."
+                "draws by what it reviewed ('pcl', or sampler.revisit above 0); set ahead to 0, or draw otherwise."
             )
 
     @property

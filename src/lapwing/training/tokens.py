@@ -9,7 +9,7 @@ import torch
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.protocols import Ranks
 from lapwing.models.distinct import DistinctReplies
-from lapwing.models.scorer import Scored
+from lapwing.models.scorer import Scored, Scorer
 
 _MEANS = ("entropy", "kl", "clip_share", "stale_share", "truncated_share")
 
@@ -57,6 +57,7 @@ class Tokens(DistinctReplies):
         fresh: bool,
         max_ratio: float | None = None,
         ranks: Ranks | None = None,
+        given: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Take the columns.
 
@@ -68,6 +69,7 @@ class Tokens(DistinctReplies):
           fresh: the model still has these weights, so that `behavior_logprob` follows from what is scored.
           max_ratio: bound of the ratio of tokens that older weights played.
           ranks: the processes that share the pairs.
+          given: further arguments of the loss by name.
         """
         super().__init__(batch, steps, ranks=ranks)
         self._batch = batch
@@ -80,7 +82,12 @@ class Tokens(DistinctReplies):
             **({"reference_logprob": batch.extra["reference_logprob"]} if "reference_logprob" in batch.extra else {}),
         }
         self._indices = {"step_of_token": batch.step_of_token, "episode_of_token": episode_of_token}
-        self._per_episode = {"group_of_episode": batch.group, "success": batch.extra.get("success")}
+        self._per_episode = {
+            "group_of_episode": batch.group,
+            "success": batch.extra.get("success"),
+            "return_of_episode": batch.episode_return.astype(np.float32),
+            **(given or {}),
+        }
         self._stale = (batch.policy_version < version)[batch.step_of_token]
         self.fresh = fresh
         self.max_ratio = max_ratio
@@ -229,3 +236,32 @@ class Sums:
         if current:
             means |= {"policy/gap": self.number["gap"] / current, "policy/gap_max": self.gap_max}
         return means
+
+
+class Totals:
+    """What is logged of the updates with one batch."""
+
+    def __init__(self, learning_rate: float, scorer: Scorer) -> None:
+        self.learning_rate = learning_rate
+        self._scorer, self._failures = scorer, scorer.out_of_memory
+        self.sums = Sums()
+        self.updates = 0
+        self.nonfinite = 0
+        self.gradient_norm = 0.0
+
+    def metrics(self, *, skipped: bool = False) -> dict[str, float]:
+        """All of it by the name of its metric.
+
+        Args:
+          skipped: there was nothing to learn from.
+        """
+        return {
+            **self.sums.means(),
+            "update/loss": self.sums.number["loss"] / max(self.updates + self.nonfinite, 1),
+            "update/gradient_norm": self.gradient_norm / max(self.updates, 1),
+            "update/learning_rate": self.learning_rate,
+            "update/count": float(self.updates),
+            "update/skipped": float(skipped),
+            "update/nonfinite": float(self.nonfinite),
+            "update/out_of_memory": float(self._scorer.out_of_memory - self._failures),
+        }

@@ -19,11 +19,12 @@ from lapwing.core.errors import UserError
 from lapwing.core.types import Message, View
 from lapwing.games.bandit import BanditView
 from lapwing.games.chain import ChainView
+from lapwing.games.expert_advice import ExpertAdviceView
 from lapwing.games.frozen_lake import FrozenLakeView
 from lapwing.games.key_door import KeyDoorView
 from lapwing.games.snake import SnakeView
 from lapwing.games.tic_tac_toe import TicTacToeView
-from lapwing.policies.renderers import _bandit, _chain, _key_door, _lake, _snake, _tic_tac_toe
+from lapwing.policies.renderers import _bandit, _chain, _expert_advice, _key_door, _lake, _snake, _tic_tac_toe
 from lapwing.policies.renderers._tool_dialogue import ToolDialogue
 
 __all__ = ["Coordinates", "Grid", "ToolDialogue"]
@@ -34,6 +35,7 @@ _MODULES: dict[type, Any] = {
     SnakeView: _snake,
     BanditView: _bandit,
     ChainView: _chain,
+    ExpertAdviceView: _expert_advice,
     KeyDoorView: _key_door,
     TicTacToeView: _tic_tac_toe,
 }
@@ -42,6 +44,7 @@ _GRIDS: dict[type, Callable[[Any], str]] = {
     SnakeView: _snake.grid,
     BanditView: _bandit.text,
     ChainView: _chain.text,
+    ExpertAdviceView: _expert_advice.text,
     KeyDoorView: _key_door.grid,
     TicTacToeView: _tic_tac_toe.grid,
 }
@@ -118,6 +121,8 @@ class Coordinates:
             return _key_door.coordinates(view, nearby=self.nearby)
         if isinstance(view, TicTacToeView):
             return _tic_tac_toe.coordinates(view)
+        if isinstance(view, ExpertAdviceView):
+            return _expert_advice.coordinates(view)
         return _GRIDS.get(type(view), _fields)(view)
 
 
