@@ -78,4 +78,6 @@ def test_every_registered_metric_is_logged_by_some_run(small_run):
     # tests/samplers those of samplers that review.
     elsewhere = {"evaluation/part:<name>", "rollout/part:<name>", "rollout/stale"}
     elsewhere |= {f"evaluation/score{bound}" for bound in ("", "_low", "_high")}
-    assert {name for name in set(METRICS) - logged if not name.startswith(("critic/", "collector/", "sampler/"))} <= elsewhere
+    assert {
+        name for name in set(METRICS) - logged if not name.startswith(("critic/", "collector/", "sampler/"))
+    } <= elsewhere

@@ -5,6 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
+from lapwing.core.memory import bound
 from lapwing.core.registry import names, resolve
 
 every_method = pytest.mark.parametrize("name", names("filters"))
@@ -20,7 +21,7 @@ def test_the_module_says_what_the_method_is(name):
 @every_method
 def test_there_is_one_bool_per_episode(name, make_batch):
     batch = make_batch()
-    keep = resolve("filters", name)(batch)
+    keep = bound(resolve("filters", name), {})(batch)
     assert keep.dtype == bool
     assert keep.shape == (batch.num_episodes,)
 
@@ -29,8 +30,8 @@ def test_there_is_one_bool_per_episode(name, make_batch):
 def test_permuting_episodes_permutes_the_answer(name, make_batch):
     batch = make_batch()
     order = np.random.default_rng(1).permutation(batch.num_episodes)
-    keep = resolve("filters", name)(batch)
-    np.testing.assert_array_equal(resolve("filters", name)(batch.select(order)), keep[order])
+    keep = bound(resolve("filters", name), {})(batch)
+    np.testing.assert_array_equal(bound(resolve("filters", name), {})(batch.select(order)), keep[order])
 
 
 @every_method
@@ -40,8 +41,8 @@ def test_other_groups_do_not_leak_in_unless_the_scope_is_the_batch(name, group, 
         return  # By its own word the whole batch may influence every answer.
     batch = make_batch()
     mine = batch.group == group
-    keep = resolve("filters", name)(batch)
-    np.testing.assert_array_equal(resolve("filters", name)(batch.select(mine)), keep[mine])
+    keep = bound(resolve("filters", name), {})(batch)
+    np.testing.assert_array_equal(bound(resolve("filters", name), {})(batch.select(mine)), keep[mine])
 
 
 @every_method
@@ -49,7 +50,7 @@ def test_a_batch_without_episodes_keeps_nothing(name, make_batch):
     # What an earlier filter left may be nothing.
     batch = make_batch()
     empty = batch.select(np.zeros(batch.num_episodes, dtype=bool))
-    assert resolve("filters", name)(empty).shape == (0,)
+    assert bound(resolve("filters", name), {})(empty).shape == (0,)
 
 
 @every_method
