@@ -1,9 +1,10 @@
-"""Write docs/reference.md and the tables of other pages: `make docs`. With --check, fail if one is old."""
+"""Write docs/reference.md, docs/methods.md and the tables of other pages: `make docs`. With --check, fail if one is old."""
 
 import argparse
 import sys
 from pathlib import Path
 
+import methods_tables
 import performance_tables
 import reliability_tables
 
@@ -70,11 +71,12 @@ def main() -> None:
     paths = {PAGE.with_name(name): tables for name, tables in TABLES.items()}
     texts = {path: tables.with_tables(path.read_text(encoding="utf-8")) for path, tables in paths.items()}
     texts[PAGE] = page()
+    texts[PAGE.with_name("methods.md")] = methods_tables.page()
     check = parser.parse_args().check
     for path, text in texts.items():
         if not check:
             path.write_text(text, encoding="utf-8")
-        elif path.read_text(encoding="utf-8") != text:
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
             sys.exit(f"docs/{path.name} is out of date; run `make docs`.")
 
 
