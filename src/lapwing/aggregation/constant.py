@@ -19,6 +19,8 @@ def constant(batch: EpisodeBatch, selection: Selection, *, budget: float) -> np.
     episodes and from one iteration to the next. The weights sum to 1 only if episodes have `budget` tokens on
     average. If nothing is selected all weights are 0.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Liu et al. 2025, "Understanding R1-Zero-Like Training: A Critical Perspective" (Dr. GRPO).
       https://arxiv.org/abs/2503.20783
 

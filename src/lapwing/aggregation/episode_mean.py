@@ -17,6 +17,8 @@ def episode_mean(batch: EpisodeBatch, selection: Selection) -> np.ndarray:
     The length of an episode does not change its weight, but a token of a long failure is punished less than one of
     a short failure. An episode without tokens is ignored. If nothing is selected all weights are 0.
 
+    Provenance: formula from public code (TRL).
+
     Reference: Shao et al. 2024, "DeepSeekMath", eq. 3, with each episode as one sample.
       https://arxiv.org/abs/2402.03300
 

@@ -18,6 +18,8 @@ def episode_step_mean(batch: EpisodeBatch, selection: Selection) -> np.ndarray:
     Neither the length of an episode nor that of a reply changes its weight. Steps and episodes without tokens are
     ignored. If nothing is selected all weights are 0.
 
+    Provenance: Lapwing's own; the constants are its choice.
+
     Reference: Shao et al. 2024, "DeepSeekMath", eq. 3, applied to the steps of an episode and to the tokens of a
       step in turn. https://arxiv.org/abs/2402.03300
 

@@ -17,6 +17,8 @@ def step_mean(batch: EpisodeBatch, selection: Selection) -> np.ndarray:
     Long thoughts weigh no more than short ones, long episodes still weigh more. A step without tokens is ignored.
     If nothing is selected all weights are 0.
 
+    Provenance: Lapwing's own; the constants are its choice.
+
     Reference: Shao et al. 2024, "DeepSeekMath", eq. 3, with each step as one sample.
       https://arxiv.org/abs/2402.03300
 

@@ -16,6 +16,8 @@ def token_mean(batch: EpisodeBatch, selection: Selection) -> np.ndarray:
 
     Long replies and long episodes weigh more than short ones. If nothing is selected all weights are 0.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Yu et al. 2025, "DAPO: An Open-Source LLM Reinforcement Learning System at Scale", section 3.3.
       https://arxiv.org/abs/2503.14476
 

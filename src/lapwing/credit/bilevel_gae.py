@@ -30,6 +30,8 @@ def bilevel_gae(
     turn gives `token_gae`. The published code whitens the result over the batch; here that is the modulation
     `whiten`. The critic's target is A + V.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Wang et al. 2025, "RAGEN: Understanding Self-Evolution in LLM Agents via Multi-Turn Reinforcement
       Learning", bi-level GAE of the authors' code. https://arxiv.org/abs/2504.20073
 

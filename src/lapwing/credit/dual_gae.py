@@ -34,6 +34,8 @@ def dual_gae(
     `final_value` where a limit cut it, one turn away. Equal pairs give `token_gae`. Nothing is whitened. The critic's
     target is A + V.
 
+    Provenance: formula from a paper note; code not seen.
+
     Reference: Chen et al. 2025, "Verlog: A Multi-turn RL framework for LLM agents", dual discounting GAE.
       https://wentsechen.github.io/Verlog_blogpost; https://openreview.net/forum?id=GmodkWwMV3
 

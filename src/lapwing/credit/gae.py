@@ -24,6 +24,8 @@ def gae(batch: EpisodeBatch, *, discount: float = 1.0, lambda_: float = 0.95) ->
     tokens, so γ and λ count steps. Nothing is whitened here; that is the modulation `whiten`. The critic's target is
     A + V.
 
+    Provenance: formula from the paper; the defaults are common practice.
+
     Reference: Schulman et al. 2015, "High-Dimensional Continuous Control Using Generalized Advantage Estimation".
       https://arxiv.org/abs/1506.02438; over the turns of an agent: Turn-PPO 2025. https://arxiv.org/abs/2512.17008
 

@@ -41,6 +41,8 @@ def gigpo(
     long episode counts once for each of its steps. verl-agent passes the raw return of a group of one on as its
     advantage; here that is 0.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Feng et al. 2025, "Group-in-Group Policy Optimization for LLM Agent Training", section 4.
       https://arxiv.org/abs/2505.10978
 

@@ -35,6 +35,8 @@ def graft(batch: EpisodeBatch, *, discount: float = 0.99) -> np.ndarray:
     way to a sink. A state that the group saw once, or with equal prospects every time, gives exactly 0; a `view_key`
     of 0 matches no other step.
 
+    Provenance: formula from the paper's text; code not seen.
+
     Reference: GRAFT 2026, the values and the raw advantage of its merged graph. https://arxiv.org/abs/2609.28963;
       Sutton and Barto 2018, "Reinforcement Learning: An Introduction", section 6.3 (these values are those of batch
       TD(0)). http://incompleteideas.net/book/the-book-2nd.html

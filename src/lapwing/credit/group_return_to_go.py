@@ -23,6 +23,8 @@ def group_return_to_go(batch: EpisodeBatch, *, discount: float = 1.0) -> np.ndar
     the member's own number, which shrinks the advantage by (m − 1)/m for m members alive and does not bias its
     direction.
 
+    Provenance: Lapwing's own; the constants are its choice.
+
     Reference: Dilkes, Yazdanpanah and Stein 2025, "Reinforced Language Models for Sequential Decision Making" (the
       group-relative episode return whose reward-to-go form this is). https://arxiv.org/abs/2508.10839; Greensmith,
       Bartlett and Baxter 2004, "Variance Reduction Techniques for Gradient Estimates in Reinforcement Learning"

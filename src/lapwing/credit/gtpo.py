@@ -37,6 +37,8 @@ def gtpo(
     `outcome_weight = 0.3` is the hybrid with MT-GRPO; 0 is GTPO itself, the first term only. The token-level
     method of the same name (group token policy optimisation) is another one.
 
+    Provenance: formula from a paper note; code not seen.
+
     Reference: Ding et al. 2025, "Empowering Multi-Turn Tool-Integrated Reasoning with Group Turn Policy
       Optimization" (GTPO). https://arxiv.org/abs/2511.14846; Modecrua et al. 2026, "Multi-Turn Reinforcement
       Learning for Tool-Calling Agents with Iterative Reward Calibration" (the hybrid and its defaults).

@@ -47,6 +47,8 @@ def hae(
     holds. The paper's table of discounts could not be read; the defaults are the authors' code's, except that it
     normalises. With `normalise` the whole batch influences every number, as with a modulation of SCOPE batch.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Peng et al. 2026, "HiPER: Hierarchical Reinforcement Learning with Explicit Credit Assignment for Large
       Language Model Agents". https://arxiv.org/abs/2602.16165; https://github.com/JonP07/HiPER-agent
 

@@ -49,6 +49,8 @@ def hgpo(
     deviation in their main experiments, the code by that of the population (`ddof` 0); the default leaves returns in
     units of reward, as `gigpo` does. The code's base group takes statistics over rows, here over episodes.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: He et al. 2026, "Hierarchy-of-Groups Policy Optimization for Long-Horizon Agentic Tasks", section 4.2.
       https://arxiv.org/abs/2602.22817
 

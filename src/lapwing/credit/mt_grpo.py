@@ -43,6 +43,8 @@ def mt_grpo(
     From the third step on, the episodes of a group have different pasts, and statistics by turn index compare
     them all the same; `mt_grpo_prefix` does not.
 
+    Provenance: formula from the paper's text and the authors' code.
+
     Reference: Zeng et al. 2025, "Reinforcing Multi-Turn Reasoning in LLM Agents via Turn-Level Credit Assignment"
       (MT-GRPO). https://arxiv.org/abs/2505.11821; for K turns Modecrua et al. 2026, "Multi-Turn Reinforcement
       Learning for Tool-Calling Agents with Iterative Reward Calibration". https://arxiv.org/abs/2604.02869

@@ -41,6 +41,8 @@ def mt_grpo_prefix(
     The outcome term, the merged return of an episode of one step and the settings are those of `mt_grpo`: the
     episodes of a group share their start, so their outcomes may be compared.
 
+    Provenance: Lapwing's own; the constants are its choice.
+
     Reference: Zeng et al. 2025, "Reinforcing Multi-Turn Reasoning in LLM Agents via Turn-Level Credit Assignment"
       (MT-GRPO, whose later version names the need for continuations from one prefix; matching of views is
       Lapwing's). https://arxiv.org/abs/2505.11821

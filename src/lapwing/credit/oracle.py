@@ -20,6 +20,8 @@ def oracle(batch: EpisodeBatch) -> np.ndarray:
     distribution at every state, so the rewards of the episodes play no part. This is what every other method is
     compared with, and the best that credit assignment alone can do.
 
+    Provenance: Lapwing's own; the constants are its choice.
+
     Reference: Sutton and Barto 2018, "Reinforcement Learning: An Introduction", sections 3.5 and 4.1.
       http://incompleteideas.net/book/the-book-2nd.html
 

@@ -24,6 +24,8 @@ def rebn(batch: EpisodeBatch, *, discount: float = 1.0, ddof: int = 1, eps: floa
     tells early turns from late ones. The statistics run over steps, so a long episode has more say in them. A
     batch of one step, or with equal returns to go, gives exactly 0.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Liu et al. 2025, "GEM: A Gym for Agentic LLMs" (REINFORCE with return batch normalisation).
       https://arxiv.org/abs/2510.01051
 

@@ -45,6 +45,8 @@ def reinforce_pp(
     of the environment, so that a step hears nothing of later rewards (`across_steps = False`); the paper's sum runs
     to the end of the episode. verl divides by √(var + 1e-8) instead of std + ε.
 
+    Provenance: formula from public code (verl).
+
     Reference: Hu, Liu and Shen 2025, "REINFORCE++: An Efficient RLHF Algorithm with Robustness to Both Prompt and
       Reward Models". https://arxiv.org/abs/2501.03262
 

@@ -21,6 +21,8 @@ def return_to_go(batch: EpisodeBatch, *, discount: float = 1.0) -> np.ndarray:
     The outcome counts as reward of the last step. Nothing is subtracted and nothing is bootstrapped: a truncated
     episode is worth 0 past its end.
 
+    Provenance: formula from the paper; the defaults are common practice.
+
     Reference: Sutton and Barto 2018, "Reinforcement Learning: An Introduction", eq. 3.9 and section 13.3.
       http://incompleteideas.net/book/the-book-2nd.html
 

@@ -27,6 +27,8 @@ def rtmc(batch: EpisodeBatch) -> np.ndarray:
 
     The paper's first-visit counts, smoothing towards a prior and signatures of raw transcripts are left out.
 
+    Provenance: formula from a paper note; code not seen.
+
     Reference: Wang, Zheng and Xu 2026, "RTMC: Step-Level Credit Assignment via Rollout Trees".
       https://arxiv.org/abs/2604.11037
 

@@ -30,6 +30,8 @@ def state_td(batch: EpisodeBatch, *, discount: float = 1.0, lambda_: float = 0.9
     episode of such states has exactly 0 throughout. A `view_key` of 0 matches no other step. Views that hide the
     number of steps left, or any other part of the state, average over what they hide.
 
+    Provenance: Lapwing's own; the constants are its choice.
+
     Reference: Sutton and Barto 2018, "Reinforcement Learning: An Introduction", sections 5.1 (every-visit means) and
       12.1 to 12.3 (λ). http://incompleteideas.net/book/the-book-2nd.html; Feng et al. 2025, "Group-in-Group Policy
       Optimization for LLM Agent Training" (the same-view groups). https://arxiv.org/abs/2505.10978

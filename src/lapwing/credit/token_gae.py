@@ -26,6 +26,8 @@ def token_gae(batch: EpisodeBatch, *, discount: float = 1.0, lambda_: float = 1.
     first token after it. γ and λ count tokens, so γ below 1 kills credit within a long reply. With γ = λ = 1, the
     default and MT-PPO's setting, A is the return to go minus the value. The critic's target is A + V.
 
+    Provenance: formula from the paper; the defaults are common practice.
+
     Reference: Wei et al. 2025, "Reinforcing Multi-Turn Reasoning in LLM Agents via Turn-Level Reward Design"
       (MT-PPO). https://arxiv.org/abs/2505.11821; Schulman et al. 2015. https://arxiv.org/abs/1506.02438
 

@@ -22,6 +22,8 @@ def vine(batch: EpisodeBatch, *, discount: float = 1.0) -> np.ndarray:
     step. The end of an episode is worth 0, whether it terminated or was truncated, and whatever its
     `next_branch_value` says.
 
+    Provenance: formula from the paper's text; code not seen.
+
     Reference: Kazemnejad et al. 2024, "VinePPO: Refining Credit Assignment in RL Training of LLMs", section 4.
       https://arxiv.org/abs/2410.01679
 

@@ -20,6 +20,8 @@ def star_po_min_p(batch: EpisodeBatch, *, share: float = 0.5) -> np.ndarray:
     The standard deviation has ddof 1; a group of one has 0. If nothing has spread, nothing is kept and the update is
     skipped. No published setting is known; the default keeps groups with half the largest spread.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Wang et al. 2025, "RAGEN: Understanding Self-Evolution in LLM Agents via Multi-Turn Reinforcement
       Learning" (StarPO-S, uncertainty-based filtering). https://arxiv.org/abs/2504.20073
 

@@ -23,6 +23,8 @@ def star_po_top_k(batch: EpisodeBatch, *, share: float = 0.25) -> np.ndarray:
     put `zero_spread` behind this filter to leave such groups out. Of groups with the same spread the one with the
     smaller id goes first.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: Wang et al. 2025, "RAGEN: Understanding Self-Evolution in LLM Agents via Multi-Turn Reinforcement
       Learning" (StarPO-S, uncertainty-based filtering). https://arxiv.org/abs/2504.20073
 

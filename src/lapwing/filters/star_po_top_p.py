@@ -29,6 +29,8 @@ def star_po_top_p(
     one with the smaller id goes first. The linear form is the recommendation of the second paper; the softmax form
     came before it.
 
+    Provenance: formula and defaults from the authors' code.
+
     Reference: RAGEN V2, https://arxiv.org/abs/2604.06268; Wang et al. 2025, "RAGEN: Understanding Self-Evolution in
       LLM Agents via Multi-Turn Reinforcement Learning" (StarPO-S). https://arxiv.org/abs/2504.20073
 

@@ -31,6 +31,8 @@ def empg(
     the advantage is whitened over the batch as well, that comes afterwards; whitening each group afterwards undoes
     the method.
 
+    Provenance: formula from a public reproduction's code.
+
     Reference: EMPG 2025 (entropy-modulated policy gradients). https://arxiv.org/abs/2509.09265; k, k′ and ζ as in
       the reproduction of ARLArena.
 

@@ -31,6 +31,8 @@ def salt(
     merge window of the original could not be read; the formula is that of GRAFT's appendix, and `history` is open to
     ablation (0, 1, 2, −1).
 
+    Provenance: formula from the paper's text; code not seen.
+
     Reference: SALT 2025 (trajectory graph; step-level advantages from shared transitions).
       https://arxiv.org/abs/2510.20022
 

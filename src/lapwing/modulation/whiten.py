@@ -28,6 +28,8 @@ def whiten(
     Whitening is the last modulation. Public implementations differ in `ddof` and `eps`: GEM has 1 and 1e-9, HiPER 0
     and 1e-8, verl 1 and 1e-8 inside the root.
 
+    Provenance: Lapwing's own; the constants are its choice.
+
     Reference: Andrychowicz et al. 2021, "What Matters In On-Policy Reinforcement Learning? A Large-Scale Empirical
       Study" (advantage normalisation). https://arxiv.org/abs/2006.05990
 

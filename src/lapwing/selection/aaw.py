@@ -54,6 +54,8 @@ def aaw(
     with factors of at most `cap`: a little bias for a bounded step. The factor of an episode that was not drawn
     is 1.
 
+    Provenance: formula from the paper's text; code not seen.
+
     Reference: Dilkes, Yazdanpanah and Stein 2025, "Reinforced Language Models for Sequential Decision Making"
       (absolute-advantage-weighted episode sampling; formula, exponent and correction are not in its abstract and
       are settings here). https://arxiv.org/abs/2508.10839; Kool, van Hoof and Welling 2019, "Stochastic Beams and

@@ -16,6 +16,8 @@ def all_episodes(batch: EpisodeBatch, advantage: np.ndarray, rng: np.random.Gene
 
     Episodes without any advantage are selected too: they count in the denominator of an aggregation.
 
+    Provenance: Lapwing's own; the constants are its choice.
+
     Reference: Shao et al. 2024, "DeepSeekMath" (GRPO trains on every sampled reply). https://arxiv.org/abs/2402.03300
 
     Args:

@@ -20,6 +20,8 @@ def top_k(batch: EpisodeBatch, advantage: np.ndarray, rng: np.random.Generator, 
     Episodes with |A| = 0 are never selected, even if that leaves fewer than n or none. Of equal |A| the earlier
     episode goes first. Halves round up.
 
+    Provenance: Lapwing's own; the constants are its choice.
+
     Reference: Xu et al. 2025, "Not All Rollouts are Useful: Down-Sampling Rollouts in LLM Reinforcement Learning"
       (rule-based down-sampling). https://arxiv.org/abs/2504.13818
 

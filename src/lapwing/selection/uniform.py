@@ -17,6 +17,8 @@ def uniform(batch: EpisodeBatch, advantage: np.ndarray, rng: np.random.Generator
 
     The advantage plays no part, so that episodes with advantage 0 are drawn like the others. Halves round up.
 
+    Provenance: Lapwing's own; the constants are its choice.
+
     Reference: Xu et al. 2025, "Not All Rollouts are Useful: Down-Sampling Rollouts in LLM Reinforcement Learning"
       (random down-sampling). https://arxiv.org/abs/2504.13818
 

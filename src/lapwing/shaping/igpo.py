@@ -21,6 +21,8 @@ def igpo(batch: EpisodeBatch) -> EpisodeBatch:
     rewards of intermediate steps are replaced, penalties for invalid replies included; the last step keeps its own
     (F1 of the answer), and so does the outcome. An episode of one step stays as it is.
 
+    Provenance: formula from a paper note; code not seen.
+
     Reference: IGPO 2025 (information gain-based policy optimisation). https://arxiv.org/abs/2510.14967
 
     Args:

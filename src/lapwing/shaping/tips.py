@@ -26,6 +26,8 @@ def tips(batch: EpisodeBatch, *, discount: float = 1.0, scale: float = 1.0) -> E
     method for this to hold. The sum from a step to the end is −Φ_t, so that MT-GRPO's suffix sums lose the signal;
     a recipe with both is refused.
 
+    Provenance: formula from a paper note; code not seen.
+
     Reference: TIPS 2026 (turn-level potential-based shaping). https://arxiv.org/abs/2603.22293; Ng, Harada and
       Russell 1999, "Policy Invariance Under Reward Transformations".
       https://people.eecs.berkeley.edu/~russell/papers/icml99-shaping.pdf

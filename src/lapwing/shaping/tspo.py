@@ -24,6 +24,8 @@ def tspo(batch: EpisodeBatch, *, part: str = "answer_in_result", bonus: float = 
     it is. How large the partial reward of the paper is, and whether episodes that answer correctly get it too, is not
     known here: all get it, and the default is what MT-GRPO pays for the same event.
 
+    Provenance: formula from a paper note; code not seen.
+
     Reference: Ma et al. 2026, "TSPO: Breaking the Double Homogenization Dilemma in Multi-turn Search Policy
       Optimization" (first-occurrence latent reward). https://arxiv.org/abs/2601.22776
 
