@@ -148,6 +148,15 @@ def test_what_the_list_of_published_methods_names_is_there(lapwing):
             assert is_module or name in rooms[room](), place
 
 
+def test_a_long_list_says_where_each_name_comes_from(lapwing):
+    lines = lapwing("list", "losses", "--long").out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("gspo "))
+    assert [line.split(":")[0].strip() for line in lines[at + 1 : at + 3]] == ["Provenance", "Source"]
+    of_methods = lapwing("list", "methods", "--long").out
+    assert "working: losses/minpro" in of_methods
+    assert "out of scope: " in of_methods
+
+
 def test_the_recipes_are_listed(lapwing):
     rows = json.loads(lapwing("list", "recipes", "--json").out)
     assert [row["name"] for row in rows] == build.recipe_names()

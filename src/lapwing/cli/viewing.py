@@ -2,8 +2,9 @@
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -176,10 +177,13 @@ def report(
 
 @app.command("list")
 def list_names(
-    what: Annotated[str, typer.Argument(help="recipes, games, credit, selection, filters, aggregation, losses, …")],
+    what: Annotated[
+        str, typer.Argument(help="recipes, methods, games, credit, selection, filters, losses, samplers, …")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+    long: Annotated[bool, typer.Option("--long", help="With source and provenance, or where it lives.")] = False,
 ) -> None:
-    """List what can be named in a recipe."""
+    """List what can be named in a recipe, and the published methods with their state."""
     from lapwing.console import listing
 
     rows = listing(what)
@@ -189,3 +193,15 @@ def list_names(
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         put(f"{row['name']:<{width}}  {row['summary']}")
+        for text in _further(row) if long else ():
+            put(f"{'':<{width}}  {text}")
+
+
+def _further(row: Mapping[str, Any]) -> Iterator[str]:
+    """What `list --long` says of a name below its line."""
+    if row.get("state"):
+        yield f"{row['state']}: {', '.join(row['where']) or row['reason']}"
+    if row.get("provenance"):
+        yield f"Provenance: {row['provenance']}"
+    if row.get("source"):
+        yield f"Source: {row['source']}"
