@@ -39,7 +39,7 @@ def _working(rows: list[Mapping[str, Any]]) -> str:
                 str(row["number"]),
                 f"{row['name']}: {row['title']}",
                 row["summary"],
-                ", ".join(f"`{place}`" for place in row["where"]),
+                ", ".join(f"{room} `{name}`" for room, _, name in (place.partition("/") for place in row["where"])),
                 row["verified"],
                 row["choice"],
             )
