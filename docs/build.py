@@ -1,4 +1,4 @@
-"""Write docs/reference.md, docs/methods.md and the tables of other pages: `make docs`. With --check, fail if one is old."""
+"""Write reference.md, methods.md and the tables of other pages: `make docs`. With --check, fail if one is old."""
 
 import argparse
 import sys
