@@ -25,7 +25,12 @@ def short(name):
     """Overrides that make a recipe small, whatever comes before its main stage."""
     before = [stage["name"] for stage in build.read_recipe(name).stages[:-1]]
     first = [f"{stage}.{setting}=2" for stage in before for setting in ("iterations", "sampler.groups")]
-    return [*SHORT, *first, *(["game.entities=60"] if name.startswith("search_qa") else [])]
+    own = ["game.entities=60"] if name.startswith("search_qa") else []
+    if name.endswith("_riskpo"):
+        own = ["credit.bundle=2"]
+    if name.endswith("_a2fm"):  # its groups are as large as their modes together
+        return [*(text for text in SHORT if "group_size" not in text), *first, "sampler.forced=1", "sampler.free=2"]
+    return [*SHORT, *first, *own]
 
 
 # A game, a reply format, a sampler or a kind of annotator that no other of them has. The bandit and the fixed lake are
@@ -36,6 +41,9 @@ WHOLE = (
     *("search_qa_mt_grpo", "search_qa_mt_ppo", "search_qa_two_hops"),
 )
 
+
+# Those whose play is guided as training is not: what the sampler says is not what the trainer says.
+GUIDED = ("frozen_lake_fixed_masked", "frozen_lake_fixed_policy_rollout")
 
 # Those that load a published model.
 PRETRAINED = tuple(name for name in build.recipe_names() if "qwen" in name)
@@ -54,7 +62,7 @@ def test_a_recipe_plays_and_learns_for_two_iterations(name, tmp_path):
         rows = list(iterate(stage, stage.make_learner(), 0, lambda _: None))
         assert [row["iteration"] for row in rows] == [0, 1]
         assert not any("fault" in row for row in rows)
-        assert plan.name != "main" or all(row.get("policy/gap_max", 0.0) < 1e-4 for row in rows)
+        assert plan.name != "main" or name in GUIDED or all(row.get("policy/gap_max", 0.0) < 1e-4 for row in rows)
 
 
 @pytest.mark.slow
