@@ -80,6 +80,26 @@ def test_a_file_of_demonstrations_is_not_played(tmp_path):
     assert "at most 12 episodes from a file" in describe(found)
 
 
+# Fails when only the groups that are drawn are counted, and not those that a review asks for.
+@pytest.mark.parametrize(
+    ("recipe", "episodes"),
+    [
+        ("frozen_lake_fixed_ghpo", 160 * 4),
+        ("frozen_lake_tiny_dynamic", 16 * 32 * 10),
+        ("frozen_lake_think_a2fm", 10 * (2 * 6 + 4)),
+    ],
+)
+def test_episodes_that_reviews_ask_for_are_foretold(recipe, episodes):
+    assert f"at most {episodes:,} episodes" in describe(foretold(recipe))
+
+
+def test_a_file_of_pairs_is_foretold(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    found = foretold("frozen_lake_fixed_dpo", f"collector={{name='preference_pairs',path='{file}',pairs=8}}")
+    assert "at most 16 episodes from a file" in describe(found)
+
+
 def test_an_unknown_model_says_so():
     found = foretold(QWEN, "model.name=nobody/knows-this")
     assert not found["known"]

@@ -78,7 +78,7 @@ REFUSED = {
     "guided play with importance weights": (
         "frozen_lake_fixed_policy_rollout",
         ["corrections=[{name='truncated_importance'}]"],
-        "leave the correction out",
+        "would take the difference for one of the policy",
     ),
     "masks with thoughts": ("frozen_lake_think_tiny", ["sampler={name='masked'}"], "set policy.parser.name = 'bare'"),
     "an exact advantage of guided play": (
@@ -95,6 +95,56 @@ REFUSED = {
         "frozen_lake_think_tiny",
         ["shaping=[{name='a2fm_adaptive'}]"],
         "set sampler.name = 'adaptive_modes'",
+    ),
+    "corrections of what a teacher said": (
+        LAKE,
+        ["warm_start.corrections=[{name='truncated_importance'}]"],
+        "replies of a teacher or of a file have none",
+    ),
+    "a drift of guided play": (
+        "frozen_lake_fixed_masked",
+        ["corrections=[{name='off_policy_mask'}]"],
+        "would take the difference for one of the policy",
+    ),
+    "a penalty on guided play": (
+        "frozen_lake_fixed_masked",
+        ["annotate=[{name='reference_logprob'}]", "shaping=[{name='kl_penalty'}]"],
+        "would take the difference for one of the policy",
+    ),
+    "opponents from guided play": (
+        "frozen_lake_fixed_nash_md",
+        ["sampler.name='policy_rollout'"],
+        "would take the difference for one of the policy",
+    ),
+    "a ratio of episodes after salt": (
+        "frozen_lake_fixed_gspo",
+        ["loss.span='episode'", "modulation=[{name='salt'}]"],
+        "takes back what 'salt' did",
+    ),
+    "a modulation that nothing reads": (
+        "frozen_lake_fixed_nft",
+        ["modulation=[{name='stcr'}]", "selection={name='all_episodes'}"],
+        "nothing reads an advantage here",
+    ),
+    "an advantage where there are pairs": (
+        "frozen_lake_fixed_dpo",
+        ["regularisers=[{name='llds',coefficient=0.1}]"],
+        "a stage that learns from pairs has none",
+    ),
+    "a mask where nothing has an advantage": (
+        LAKE,
+        ["warm_start.corrections=[{name='off_policy_mask'}]"],
+        "'off_policy_mask' needs an advantage",
+    ),
+    "rounds without end": (
+        "frozen_lake_fixed_dynamic",
+        ["sampler.max_rounds=1000000"],
+        "what an iteration may play in all rounds",
+    ),
+    "a weight that is no number": (
+        "mixture_tiny",
+        ["game.games=[{name='chain',weight='x'},{name='bandit'}]"],
+        "a number above 0; found 'x'",
     ),
     "a reference that nobody annotates": (
         "frozen_lake_fixed_weighted_dpo",
@@ -147,6 +197,8 @@ def test_a_name_that_several_papers_share_is_refused_with_the_list(room, name, n
     with pytest.raises(UserError, match="is the name of several methods") as error:
         resolve(room, name)
     assert all(other in str(error.value) for other in named)
+    with pytest.raises(UserError, match="is the name of several methods"):
+        build.read_recipe(name)
 
 
 # Fails when what an extended recipe says of advantages is kept beside the pairs.

@@ -69,7 +69,7 @@ def test_a_game_named_twice_has_two_names():
     ("games", "said"),
     [
         (({"name": "chain"},), "2 to 16 games"),
-        (({"name": "chain", "weight": 0.0}, {"name": "bandit"}), "weight of a game is above 0"),
+        (({"name": "chain", "weight": 0.0}, {"name": "bandit"}), "a number above 0; found 0.0"),
         (({"name": "chian"}, {"name": "bandit"}), "did you mean chain"),
         (({"weight": 1.0}, {"name": "bandit"}), "needs a name"),
         (({"name": "chain", "arms": 3}, {"name": "bandit"}), "does not take these settings"),

@@ -176,8 +176,10 @@ def _context_tokens(main: build.StagePlan) -> int:
 def _work(main: build.StagePlan) -> dict[str, int]:
     sampler = main.sampler.settings
     if build.is_cloned(main):
-        return {"episodes": main.collector.settings["episodes"], "steps": 0, "reply_tokens": 0}
-    episodes = sampler.get("groups", 1) * sampler.get("group_size", 1)
+        of_file = main.collector.settings
+        episodes = of_file["episodes"] if "episodes" in of_file else 2 * of_file["pairs"]
+        return {"episodes": episodes, "steps": 0, "reply_tokens": 0}
+    episodes = build.most_episodes(sampler)
     steps = episodes * sampler["max_steps"]
     return {"episodes": episodes, "steps": steps, "reply_tokens": steps * main.generation.settings["max_tokens"]}
 

@@ -8,6 +8,7 @@ named, and its signature is the schema. Everything wrong is reported at once, be
 
 from lapwing.build.checks import check_solvable, with_game
 from lapwing.build.collectors import Origin, is_cloned, played_here
+from lapwing.build.limits import most_episodes
 from lapwing.build.make import (
     Workshop,
     greedy,
@@ -67,6 +68,7 @@ __all__ = [
     "make_team",
     "make_workshop",
     "model_recipe",
+    "most_episodes",
     "outside_packages",
     "parameters_of",
     "plan",

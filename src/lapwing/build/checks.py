@@ -76,14 +76,31 @@ def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
         construct(checker, f"{where}.generation", client, stage.generation.settings)
     if stage.model.make is tiny_model and game is not None and len(checker.errors) == before:
         _check_reply_fits(checker, where, stage, game)
-    for part in (stage.loss, *(part for part, _ in stage.regularisers)):
-        needs = tensors_of(part)
-        if "advantage" in needs and stage.credit is None:
-            checker.errors.append(f"{where}: the loss '{part.name}' needs an advantage; add a credit section.")
+    _check_advantage(checker, where, stage)
     _check_no_effect(checker, where, stage)
     _check_columns(checker, where, stage)
     _check_functions(checker, where, stage)
     checker.errors.extend(f"{where}: {reason}" for reason in unsafe_pairs(stage))
+
+
+def _check_advantage(checker: Checker, where: str, stage: StagePlan) -> None:
+    """What reads an advantage has one, and one that is made is read."""
+    readers = [part for part in (*_terms(stage),) if "advantage" in tensors_of(part)]
+    advice = "a stage that learns from pairs has none; leave it out" if stage.pairs else "add a credit section"
+    if stage.credit is None:
+        checker.errors.extend(f"{where}: '{part.name}' needs an advantage; {advice}." for part in readers)
+    elif not readers and stage.modulation and stage.selection.name in ("all_episodes", "uniform", "untruncated"):
+        checker.errors.append(
+            f"{where}: nothing reads an advantage here, so that the modulation '{stage.modulation[0].name}' has no "
+            f"effect: the loss '{stage.loss.name}' takes none; leave it out."
+        )
+
+
+def _terms(stage: StagePlan) -> Iterator[Part]:
+    """Everything that is evaluated by token."""
+    yield stage.loss
+    yield from stage.corrections
+    yield from (part for part, _ in stage.regularisers)
 
 
 def _check_annotators(checker: Checker, where: str, stage: StagePlan, game: Game | None) -> None:

@@ -1,5 +1,9 @@
 """Numbers of episodes, steps and tokens that no machine holds at once."""
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from lapwing.build.schema import Checker
 from lapwing.build.stage_plan import StagePlan
 
@@ -8,6 +12,22 @@ _MOST_EPISODES = 10**6
 _MOST_STEPS = 10**6
 _MOST_TOKENS = 2**24
 _MOST_REPETITIONS = 10_000
+
+
+def most_episodes(sampler: Mapping[str, Any]) -> int:
+    """The most episodes that an iteration plays, with all that reviews may ask for.
+
+    Args:
+      sampler: settings of one.
+    """
+    rounds = sampler.get("max_rounds", 1) + len(sampler.get("levels", ()))
+    drawn = math.ceil(sampler.get("groups", 1) * max(sampler.get("oversample", 1.0), 1.0))
+    return drawn * rounds * _group_size(sampler)
+
+
+def _group_size(sampler: Mapping[str, Any]) -> int:
+    modes = len(sampler.get("openings", ())) * sampler.get("forced", 0) + sampler.get("free", 0)
+    return sampler.get("group_size") or modes or 1
 
 
 def check_counts(checker: Checker, where: str, stage: StagePlan) -> None:
@@ -19,11 +39,10 @@ def check_counts(checker: Checker, where: str, stage: StagePlan) -> None:
       stage: whose settings.
     """
     sampler, evaluation = stage.sampler.settings, stage.evaluation.settings
-    groups = sampler.get("groups", 1) * max(sampler.get("oversample", 1.0), 1.0)
-    size = len(sampler.get("openings", ())) * sampler.get("forced", 0) + sampler.get("free", 0)
-    episodes = groups * (sampler.get("group_size") or size or 1)
+    groups = sampler.get("groups", 1)
     counts = {
-        "sampler.groups times sampler.group_size": (episodes, _MOST_EPISODES),
+        "sampler.groups times sampler.group_size": (groups * _group_size(sampler), _MOST_EPISODES),
+        "what an iteration may play in all rounds of sampler.max_rounds": (most_episodes(sampler), 10 * _MOST_EPISODES),
         "sampler.groups times sampler.candidates": (groups * sampler.get("candidates", 1), _MOST_EPISODES),
         "sampler.max_steps": (sampler["max_steps"], _MOST_STEPS),
         "evaluation.episodes": (evaluation["episodes"], _MOST_EPISODES),

@@ -5,6 +5,7 @@ Everything else is research. Code from outside is not judged by its name, only b
 
 from collections.abc import Iterator
 
+from lapwing.build.collectors import is_cloned
 from lapwing.build.schema import Part, constant
 from lapwing.build.stage_plan import StagePlan
 from lapwing.core.protocols import Game
@@ -15,7 +16,8 @@ _MT_GRPO = ("mt_grpo", "mt_grpo_prefix")
 _TIME_PENALTIES = ("step_reward", "step_penalty")
 # What judges, scales or replaces an outcome, in the order in which it acts; a penalty for length comes after all.
 _GATES, _COEFFICIENTS, _WELFARE = ("router_r1",), ("otc", "a2fm_adaptive"), ("empo", "gtalign")
-_IMPORTANCE = ("truncated_importance", "masked_importance")
+# What reads the log-probabilities of the sampler as those of the policy that is trained.
+_OF_SAMPLER = ("truncated_importance", "masked_importance", "off_policy_mask", "kl_penalty", "against_reference")
 
 
 def unsafe_pairs(stage: StagePlan) -> list[str]:
@@ -185,6 +187,13 @@ def _bundles(stage: StagePlan) -> Iterator[str]:
 
 
 def _sequence_ratio(stage: StagePlan) -> Iterator[str]:
+    if stage.loss.name == "gspo" and stage.loss.settings["span"] == "episode":
+        for part in stage.modulation:
+            if part.name in ("salt", "empg"):
+                yield (
+                    "the loss 'gspo' with span = 'episode' averages the advantages of an episode, which takes back "
+                    f"what '{part.name}' did; use the loss 'gspo_token'."
+                )
     if stage.loss.name != "gspo" or stage.credit is None or ":" in stage.credit.name:
         return
     by_token = constant(stage.credit, "LEVEL", "step") == "token"
@@ -214,11 +223,17 @@ def _guided_play(stage: StagePlan) -> Iterator[str]:
     """Play that is guided gives other log-probabilities than those that are trained on, and other actions."""
     sampler = stage.sampler.name
     guided = sampler in ("masked", "policy_rollout")
-    for part in stage.corrections:
-        if part.name in _IMPORTANCE and guided:
+    taught = stage.teacher is not None or is_cloned(stage)
+    for part in (*stage.corrections, *stage.shaping, *([stage.pairs] if stage.pairs else [])):
+        if part.name in _OF_SAMPLER and taught:
+            yield (
+                f"'{part.name}' needs log-probabilities of the sampler, and replies of a teacher or of a file have "
+                "none; leave it out."
+            )
+        elif part.name in _OF_SAMPLER and guided:
             yield (
                 f"the sampler '{sampler}' guides the play in a way that training does not, so that '{part.name}' would "
-                "take the difference for a fault of the sampler; leave the correction out."
+                "take the difference for one of the policy; leave it out."
             )
     if guided and stage.collector.settings.get("ahead"):
         yield (

@@ -17,6 +17,7 @@ from lapwing.build.places import MOST_SENTENCES, Places, Source, all_at_once, ov
 from lapwing.build.secrets import refuse_secret, refuse_secrets
 from lapwing.core.errors import UserError, nearest, shown
 from lapwing.core.paths import is_file
+from lapwing.core.registry import refuse_ambiguous
 
 # Of a recipe's file, in bytes; resolved recipes have less than 10 KiB.
 _LARGEST = 256 * 1024
@@ -110,6 +111,7 @@ def _read_toml(name_or_path: str) -> _Text:
             f"The recipe {shown(name_or_path)} is not a .toml file; recipes are TOML, and their files end so."
         )
     else:
+        refuse_ambiguous(name_or_path)
         raise UserError(f"There is no recipe {shown(name_or_path)}; {nearest(name_or_path, recipe_names())}")
     data, source = parse_toml(text, label)
     if "extends" not in data:

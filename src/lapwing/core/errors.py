@@ -21,6 +21,10 @@ class NonFiniteError(LapwingError):
     """Weights or logits are no longer numbers; a run goes on from its last checkpoint."""
 
 
+class NothingPlayedError(LapwingError):
+    """No match met its deadline."""
+
+
 class MissingColumnError(UserError, KeyError):
     """A batch lacks a column that something needs."""
 

@@ -81,13 +81,22 @@ def resolve(folder: str, name: str, *, allow_code: tuple[str, ...] = ()) -> Call
     if ":" in name:
         return _resolve_outside(name, allow_code)
     known = names(folder)
-    if name in _AMBIGUOUS and name not in known:
-        raise UserError(f"{shown(name)} is the name of several methods: {_AMBIGUOUS[name]}.")
+    refuse_ambiguous(name)
     if name not in known:
         raise UserError(f"There is no {shown(name)} in {folder}; {nearest(name, known)}")
     module = importlib.import_module(f"lapwing.{folder}.{name}")
     found = getattr(module, name, None) or getattr(module, class_name(name))
     return found
+
+
+def refuse_ambiguous(name: str) -> None:
+    """Raise if several papers gave their method this name.
+
+    Args:
+      name: as a recipe or a person says it.
+    """
+    if name in _AMBIGUOUS:
+        raise UserError(f"{shown(name)} is the name of several methods: {_AMBIGUOUS[name]}.")
 
 
 def _resolve_outside(name: str, allow_code: tuple[str, ...]) -> Callable[..., Any]:

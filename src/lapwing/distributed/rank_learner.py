@@ -50,7 +50,8 @@ class RankLearner(Learner):
         Critics and reference models run on every rank, and not to the same bit on every device: ranks that select
         other episodes would wait for each other for ever.
         """
-        advantage, weight = self.company.broadcast((advantage, weight), "the credit of the episodes")
+        lesson = (advantage, weight, dict(given or {}))
+        advantage, weight, given = self.company.broadcast(lesson, "the credit of the episodes")
         metrics = super().update(batch, advantage, weight, progress=progress, given=given)
         self._refresh()
         return metrics

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from lapwing.core.errors import LapwingError, UserError
+from lapwing.core.errors import NothingPlayedError, UserError
 from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match
 from lapwing.distributed.cluster import Cluster, require_ray, unpack
@@ -138,7 +138,7 @@ class RayCollector:
         episodes = self.play(matches)
         self._watch.judge(len(matches), self._failed)
         if not episodes:
-            raise LapwingError("No match met its deadline; raise deadline_seconds.")
+            raise NothingPlayedError("No match met its deadline; raise deadline_seconds.")
         return Rollout.of(episodes)
 
     def play(self, matches: Sequence[Match]) -> list[Episode]:

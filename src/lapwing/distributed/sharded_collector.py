@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from lapwing.core.errors import LapwingError
+from lapwing.core.errors import NothingPlayedError
 from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match
 from lapwing.distributed.ranks import Ranks
@@ -97,7 +97,7 @@ class ShardedCollector:
         episodes = self.play(matches)
         self._watch.judge(len(matches), self._failed)
         if not episodes:
-            raise LapwingError("No match met its deadline; raise deadline_seconds.")
+            raise NothingPlayedError("No match met its deadline; raise deadline_seconds.")
         return Rollout.of(episodes)
 
     def play(self, matches: Sequence[Match]) -> list[Episode]:

@@ -6,7 +6,7 @@ from lapwing.core.batch import EpisodeBatch
 from lapwing.core.checked import checked
 from lapwing.core.errors import UserError
 from lapwing.core.ragged import segment_mean
-from lapwing.stats.learning_history import improvement, stability
+from lapwing.filters._learning_history import improvement, stability
 
 SCOPE = "batch"
 NEEDS = ()
@@ -42,7 +42,7 @@ def lhf(
 
     The history of a start is the mean return of its groups, iteration by iteration; I is its improvement from the first
     to the last third in units of the spread of all histories, S the share of its movement that is upwards
-    (`lapwing.stats.learning_history`). Starts with fewer than `least` entries are kept: nothing is known of them yet.
+    . Starts with fewer than `least` entries are kept: nothing is known of them yet.
     It needs starts that come again, as a fixed map or the sampler's `revisit` gives them.
 
     Provenance: general knowledge; the constants are Lapwing's choice, and so is that histories are those of the starts

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lapwing.core import registry
-from lapwing.core.errors import UserError
+from lapwing.core.errors import UserError, shown
 from lapwing.core.types import Action, State, Transition, View
 from lapwing.games.game import for_split, outcomes
 
@@ -57,9 +57,7 @@ class Mixture:
     def __post_init__(self) -> None:
         if not 2 <= len(self.games) <= 16:
             raise UserError(f"A mixture has 2 to 16 games, not {len(self.games)}; set game.games.")
-        weights = tuple(float(entry.get("weight", 1.0)) for entry in self.games)
-        if not all(weight > 0.0 and math.isfinite(weight) for weight in weights):
-            raise UserError(f"The weight of a game is above 0; found {', '.join(map(str, weights))} in game.games.")
+        weights = tuple(_weight(entry) for entry in self.games)
         members = tuple(for_split(_made(entry), self.split) for entry in self.games)
         names = [str(entry["name"]) for entry in self.games]
         labels = [n if names[:i].count(n) == 0 else f"{n}-{names[:i].count(n) + 1}" for i, n in enumerate(names)]
@@ -152,6 +150,13 @@ class Mixture:
         return dataclasses.replace(transition, state=MixtureState(state.number, transition.state), parts=parts)
 
 
+def _weight(entry: Mapping[str, Any]) -> float:
+    weight = entry.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0.0 < weight < math.inf:
+        raise UserError(f"The weight of a game is a number above 0; found {shown(weight)} in game.games.")
+    return float(weight)
+
+
 def _made(entry: Mapping[str, Any]) -> Any:
     """The game that a table names.
 
@@ -164,7 +169,7 @@ def _made(entry: Mapping[str, Any]) -> Any:
     make = registry.resolve("games", entry["name"])
     try:
         game = make(**settings)
-    except TypeError as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"game.games: {entry['name']} does not take these settings: {error}.") from None
     if game.num_players != 1:
         raise UserError(f"A mixture is of games for one player, and {entry['name']} has {game.num_players}.")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from lapwing.core.batch import EpisodeBatch
-from lapwing.core.errors import LapwingError
+from lapwing.core.errors import NothingPlayedError
 from lapwing.core.protocols import Game, Policy
 from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match, State
@@ -100,7 +100,7 @@ class LocalCollector:
         rollout = self._played(matches)
         self.watch.judge(len(matches), self.watch.failed)
         if not rollout.episodes:
-            raise LapwingError("No match met its deadline; raise deadline_seconds.")
+            raise NothingPlayedError("No match met its deadline; raise deadline_seconds.")
         return rollout
 
     def play(self, matches: Sequence[Match]) -> list[Episode]:

@@ -36,7 +36,7 @@ class Solution(NamedTuple):
 
 
 class Solutions:
-    """The solutions of a game's starts, by an expert that plays from there; the same start has the same solution.
+    """The solutions of a game's starts, by an expert that plays from there; the same address has the same solution.
 
     The expert is "optimal" (solved exactly), "heuristic" (the game's own), or "game": the game's method
     `solution(state)` gives a text, or a list of actions. Where a game has chance, actions are those of one play, whose
@@ -71,16 +71,18 @@ class Solutions:
         self.expert = expert
         self.max_steps = max_steps
         self._policy: Any = None
-        self._known: dict[State, Solution | None] = {}
+        self._known: dict[tuple[State, int, tuple[int, int]], Solution | None] = {}
 
     def of(self, match: Match) -> Solution | None:
         """The solution of the start of a match; None if the expert does not succeed."""
         state = initial_state(match)
-        if state not in self._known:
+        # The play's chance is that of the address, so that equal states elsewhere are another play.
+        key = (state, match.seed, match.start_address)
+        if key not in self._known:
             if len(self._known) >= _CACHE_SIZE:
                 self._known.clear()
-            self._known[state] = self._solve(match, state)
-        return self._known[state]
+            self._known[key] = self._solve(match, state)
+        return self._known[key]
 
     def _solve(self, match: Match, state: State) -> Solution | None:
         given = self.game.solution(state) if self.expert == "game" else None

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lapwing.core.errors import LapwingError
+from lapwing.core.errors import LapwingError, NothingPlayedError
 from lapwing.core.protocols import Collector, Sampler
 from lapwing.core.rollout import Rollout
 from lapwing.core.types import Match
@@ -47,7 +47,12 @@ def play_and_review(sampler: Sampler, collector: Collector, matches: Sequence[Ma
         seen.update(groups)
         replayed += len(groups) if rounds else 0
         rounds += 1
-        played = collector.collect(matches)
+        try:
+            played = collector.collect(matches)
+        except NothingPlayedError:
+            if rollout is None:
+                raise
+            break  # what was played before is enough to go on with
         before = 0 if rollout is None else int(rollout.batch.group.max()) + 1
         verdicts = [(before + group.index, sampler.review(group)) for group in played.groups()]
         accepted += [index for index, verdict in verdicts if verdict.accept]

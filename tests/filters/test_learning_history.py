@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.core.errors import LapwingError
-from lapwing.stats.learning_history import improvement, keep_probability, stability
+from lapwing.filters._learning_history import improvement, keep_probability, stability
 
 histories = st.lists(st.integers(0, 9), min_size=1, max_size=9).map(np.array)
 
