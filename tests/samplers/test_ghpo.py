@@ -233,3 +233,13 @@ def test_the_transition_of_a_listed_solution_is_checked_for_success(make_match):
     assert way(Doors()).actions == ("a", "b")
     assert way(Doors()).states == (0, 1)
     assert way(Doors(right=False)) is None
+
+
+# Fails when the play of another address is remembered for the same state: a resumed run would remember another one.
+def test_a_solution_does_not_depend_on_what_was_solved_before(make_match):
+    game = FrozenLake(map_name="4x4", slippery=True)
+    matches = [make_match(game=game, group=group, start=(0, group)) for group in range(12)]
+    before = Solutions(game, expert="optimal", max_steps=100)
+    ways = [before.of(match) for match in matches]
+    assert len({None if way is None else way.actions for way in ways}) > 1
+    assert ways == [Solutions(game, expert="optimal", max_steps=100).of(match) for match in matches]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lapwing import build
-from lapwing.core.errors import LapwingError
+from lapwing.core.errors import LapwingError, NothingPlayedError
 from lapwing.core.rollout import Rollout
 from lapwing.core.types import Decision, Episode, Step, Verdict
 from lapwing.rollout.ledger import Ledger
@@ -187,3 +187,28 @@ def test_annotators_know_the_starts_of_replays(make_match):
     assert [match.group for match in remembered.matches] == [1, 1, 10, 10, 11, 11]
     assert len(drawn) == 2
     assert dataclasses.replace(remembered.matches[2], group=1) == drawn[0]
+
+
+class Slow(Script):
+    """Plays one round, and no match of any later one meets its deadline."""
+
+    def collect(self, matches):
+        if self.asked:
+            raise NothingPlayedError("No match met its deadline.")
+        return super().collect(matches)
+
+
+# Fails when a run ends because a replay came too late, although there is a first round to learn from.
+def test_a_replay_that_comes_too_late_is_done_without(make_match):
+    sampler = Again(make_match, most=5)
+    matches = [*sampler.group(0, (0, 0)), *sampler.group(1, (0, 1))]
+    rollout, kept, _ = play_and_review(sampler, Slow(wins), matches)
+    assert len(rollout.episodes) == 4
+    assert kept.tolist() == [True, True, False, False]
+
+
+def test_a_first_round_that_comes_too_late_ends_the_run(make_match):
+    collector = Slow(wins)
+    collector.asked.append([])
+    with pytest.raises(NothingPlayedError):
+        play_and_review(Again(make_match, most=1), collector, [make_match(group=0, member=0)])

@@ -41,8 +41,8 @@ def lhf(
         U_s = I_s + λ S_s,   keep s where U_s ≥ the percentile of U over all remembered histories
 
     The history of a start is the mean return of its groups, iteration by iteration; I is its improvement from the first
-    to the last third in units of the spread of all histories, S the share of its movement that is upwards
-    . Starts with fewer than `least` entries are kept: nothing is known of them yet.
+    to the last third in units of the spread of all histories, S the share of its movement that is upwards.
+    Starts with fewer than `least` entries are kept: nothing is known of them yet.
     It needs starts that come again, as a fixed map or the sampler's `revisit` gives them.
 
     Provenance: general knowledge; the constants are Lapwing's choice, and so is that histories are those of the starts
