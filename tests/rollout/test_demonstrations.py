@@ -17,7 +17,6 @@ from lapwing.losses.negative_log_likelihood import negative_log_likelihood
 from lapwing.models.chat_format import ChatFormat
 from lapwing.models.scorer import Scorer
 from lapwing.policies.baselines import Random
-from lapwing.rollout import demonstrations
 from lapwing.rollout.demonstrations import Demonstrations
 from lapwing.selection.all_episodes import all_episodes
 from lapwing.training.adamw import AdamW
@@ -294,7 +293,7 @@ def test_a_file_without_rows_or_of_endless_ones_is_refused(write, chat_of, tmp_p
     with pytest.raises(UserError, match="could not be read after line"):
         make(path=str(cut))
     # A small file may unpack to a large one.
-    monkeypatch.setattr(demonstrations, "_LARGEST_FILE", 10_000)
+    monkeypatch.setattr("lapwing.rollout._file_collector._LARGEST_FILE", 10_000)
     bomb = write([dialogue("a" * 1000, "b")] * 100, "bomb.jsonl.gz")
     with pytest.raises(UserError, match=r"bomb\.jsonl\.gz holds more than"):
         make(path=bomb)

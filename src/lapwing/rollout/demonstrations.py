@@ -1,25 +1,16 @@
 """Demonstrations: the dialogues of a file as episodes, for cloning."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
 from lapwing.core.errors import UserError
+from lapwing.core.json_lines import Row
 from lapwing.core.protocols import Policy
-from lapwing.core.rollout import Rollout
-from lapwing.core.types import Group, Match, Verdict
+from lapwing.core.types import Episode, Match
 from lapwing.models.chat_format import ChatFormat
-from lapwing.rollout._dialogue_file import Encoder, Shuffled, Turn, as_episode, each_row
-from lapwing.rollout._dialogues import Dialogue, read_dialogue
-from lapwing.rollout.ledger import Ledger
-
-# Of a packed file nobody sees how large it is.
-_LARGEST_FILE = 4 * 2**30
+from lapwing.rollout._dialogue_file import Turn, as_episode
+from lapwing.rollout._dialogues import read_dialogue
+from lapwing.rollout._file_collector import FileCollector
 
 
-class Demonstrations:
+class Demonstrations(FileCollector):
     """Collects the dialogues of a file as episodes, and draws which ones: a collector and its own sampler.
 
         {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}, …]}
@@ -38,6 +29,8 @@ class Demonstrations:
       bad: why lines were left out, a sentence for each.
       too_long: dialogues that were left out because they have more tokens than fit; 0 before the first is drawn.
     """
+
+    _one, _several, _all, _longest = "dialogue", "dialogues", "demonstrations", "dialogue has"
 
     def __init__(
         self,
@@ -68,27 +61,18 @@ class Demonstrations:
         """
         if episodes < 1:
             raise UserError(f"collector.episodes is at least 1, not {episodes}.")
-        if max_tokens is not None and max_tokens < 1:
-            raise UserError(f"collector.max_tokens is at least 1, not {max_tokens}; leave it out for no limit.")
-        if max_bad_lines < 0:
-            raise UserError(f"collector.max_bad_lines is at least 0, not {max_bad_lines}.")
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise UserError(f"There is no file of demonstrations {path}; collector.path names a JSONL file.")
-        self.chat = chat
-        self.seed = seed
-        self.policy = policy
+        super().__init__(
+            path=path,
+            chat=chat,
+            seed=seed,
+            policy=policy,
+            positions=positions,
+            size=episodes,
+            max_tokens=max_tokens,
+            max_bad_lines=max_bad_lines,
+        )
         self.episodes = episodes
-        self.max_bad_lines = max_bad_lines
-        self.bad: list[str] = []
-        self.too_long = 0
-        self.ledger = Ledger()
-        self._limit = min((limit for limit in (positions, max_tokens) if limit is not None), default=None)
-        self._encoder = Encoder(chat, self._limit)
-        self._found: list[list[Turn]] | None = None
-        self._order = Shuffled("demonstrations", seed)
-        # Tokens are made when they are needed: a warm start that is cached needs none.
-        self._each(lambda _: None)
+        self._each(read_dialogue)
 
     def draw(self, iteration: int) -> list[Match]:
         """A match for each dialogue of an iteration.
@@ -109,64 +93,8 @@ class Demonstrations:
             for group in range(self.episodes)
         ]
 
-    def collect(self, matches: Sequence[Match]) -> Rollout:
-        """The dialogues that these matches stand for, in their order."""
-        version = 0 if self.policy is None else self.policy.version
-        task = self.ledger.issue(len(matches))
-        rollout = Rollout.of([as_episode(self.chat, m, self._at(m.iteration, m.group), version) for m in matches])
-        self.ledger.finish(task, matches=len(matches), episodes=len(rollout.episodes), dropped=0)
-        return rollout
+    def _episode(self, match: Match, version: int) -> Episode:
+        return as_episode(self.chat, match, self._at(match.iteration, match.group), version)
 
-    def review(self, group: Group) -> Verdict:
-        """Accept everything: what is in the file is to be learnt."""
-        return Verdict()
-
-    def columns(self, rollout: Rollout, collect: Callable[[Sequence[Match]], Rollout]) -> dict[str, np.ndarray]:
-        """None."""
-        return {}
-
-    def state(self) -> dict[str, Any]:
-        """Nothing: which dialogues an iteration takes follows from its number."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Nothing is kept."""
-
-    def notes(self) -> list[str]:
-        """What a person should know of the lines that were left out."""
-        found = []
-        if self.bad:
-            found.append(f"{self.path.name}: {len(self.bad):,} lines are left out; the first: {self.bad[0]}")
-        if self.too_long:
-            found.append(
-                f"{self.path.name}: {self.too_long:,} dialogues of more than {self._limit:,} tokens are left out."
-            )
-        return found
-
-    def _at(self, iteration: int, number: int) -> list[Turn]:
-        dialogues = self._dialogues()
-        return dialogues[self._order.at(iteration * self.episodes + number, len(dialogues))]
-
-    def _dialogues(self) -> list[list[Turn]]:
-        if self._found is None:
-            self.too_long = 0
-            encoded = self._each(self._encoder.turns)
-            found = [turns for turns in encoded if turns]
-            self.too_long = len(encoded) - len(found)
-            if not found:
-                raise UserError(f"{self.path}: every dialogue has more than {self._limit:,} tokens.")
-            self._found = found
-        return self._found
-
-    def _each(self, take: Callable[[Dialogue], Any]) -> list[Any]:
-        """What is made of every dialogue of the file."""
-        rows = each_row(
-            self.path,
-            lambda row: take(read_dialogue(row)),
-            max_bad_lines=self.max_bad_lines,
-            largest=_LARGEST_FILE,
-            of="dialogue",
-            many="demonstrations",
-        )
-        self.bad = rows.bad
-        return rows.found
+    def _encode(self, row: Row) -> list[Turn] | None:
+        return self._encoder.turns(read_dialogue(row)) or None

@@ -1,21 +1,15 @@
 """Preference pairs: the pairs of a file as groups of two episodes, to be preferred one to the other."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from lapwing.core.errors import UserError
+from lapwing.core.json_lines import Row
 from lapwing.core.protocols import Policy
-from lapwing.core.rollout import Rollout
-from lapwing.core.types import Episode, Group, Match, Verdict
+from lapwing.core.types import Episode, Match
 from lapwing.models.chat_format import ChatFormat
-from lapwing.rollout._dialogue_file import Encoder, Shuffled, Turn, as_episode, each_row
-from lapwing.rollout._pair_rows import PairRow, read_pair
-from lapwing.rollout.ledger import Ledger
-
-_LARGEST_FILE = 4 * 2**30
+from lapwing.rollout._dialogue_file import Turn, as_episode
+from lapwing.rollout._file_collector import FileCollector
+from lapwing.rollout._pair_rows import read_pair
 
 
 class _Pair(NamedTuple):
@@ -26,7 +20,7 @@ class _Pair(NamedTuple):
     scores: tuple[float, float] | None
 
 
-class PreferencePairs:
+class PreferencePairs(FileCollector):
     """Collects the pairs of a file as groups of two episodes, and draws which ones: a collector and its own sampler.
 
         {"prompt": "…", "chosen": "…", "rejected": "…"}
@@ -47,6 +41,8 @@ class PreferencePairs:
       bad: why lines were left out, a sentence for each.
       too_long: pairs that were left out because a side has more tokens than fit; 0 before the first is drawn.
     """
+
+    _one, _several, _all, _longest = "pair", "pairs", "preference pairs", "pair has a side of"
 
     def __init__(
         self,
@@ -79,27 +75,18 @@ class PreferencePairs:
         """
         if pairs < 1:
             raise UserError(f"collector.pairs is at least 1, not {pairs}.")
-        if max_tokens is not None and max_tokens < 1:
-            raise UserError(f"collector.max_tokens is at least 1, not {max_tokens}; leave it out for no limit.")
-        if max_bad_lines < 0:
-            raise UserError(f"collector.max_bad_lines is at least 0, not {max_bad_lines}.")
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise UserError(f"There is no file of preference pairs {path}; collector.path names a JSONL file.")
-        self.chat = chat
-        self.seed = seed
-        self.policy = policy
+        super().__init__(
+            path=path,
+            chat=chat,
+            seed=seed,
+            policy=policy,
+            positions=positions,
+            size=pairs,
+            max_tokens=max_tokens,
+            max_bad_lines=max_bad_lines,
+        )
         self.pairs = pairs
-        self.max_bad_lines = max_bad_lines
-        self.bad: list[str] = []
-        self.too_long = 0
-        self.ledger = Ledger()
-        self._limit = min((limit for limit in (positions, max_tokens) if limit is not None), default=None)
-        self._encoder = Encoder(chat, self._limit)
-        self._found: list[_Pair] | None = None
-        self._order = Shuffled("preference_pairs", seed)
-        # Tokens are made when they are needed.
-        self._check_scores(self._each(lambda row: row.scores is not None))
+        self._check_scores(self._each(lambda row: read_pair(row).scores is not None))
 
     def draw(self, iteration: int) -> list[Match]:
         """Two matches for each pair of an iteration, the chosen first.
@@ -121,38 +108,6 @@ class PreferencePairs:
             for member in (0, 1)
         ]
 
-    def collect(self, matches: Sequence[Match]) -> Rollout:
-        """The dialogues that these matches stand for, in their order."""
-        version = 0 if self.policy is None else self.policy.version
-        task = self.ledger.issue(len(matches))
-        rollout = Rollout.of([self._episode(match, version) for match in matches])
-        self.ledger.finish(task, matches=len(matches), episodes=len(rollout.episodes), dropped=0)
-        return rollout
-
-    def review(self, group: Group) -> Verdict:
-        """Accept everything: what is in the file is to be learnt."""
-        return Verdict()
-
-    def columns(self, rollout: Rollout, collect: Callable[[Sequence[Match]], Rollout]) -> dict[str, np.ndarray]:
-        """None."""
-        return {}
-
-    def state(self) -> dict[str, Any]:
-        """Nothing: which pairs an iteration takes follows from its number."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Nothing is kept."""
-
-    def notes(self) -> list[str]:
-        """What a person should know of the lines that were left out."""
-        found = []
-        if self.bad:
-            found.append(f"{self.path.name}: {len(self.bad):,} lines are left out; the first: {self.bad[0]}")
-        if self.too_long:
-            found.append(f"{self.path.name}: {self.too_long:,} pairs of more than {self._limit:,} tokens are left out.")
-        return found
-
     def _check_scores(self, scored: list[bool]) -> None:
         if any(scored) and not all(scored):
             raise UserError(
@@ -160,36 +115,10 @@ class PreferencePairs:
                 "them for all pairs or for none."
             )
 
-    def _at(self, iteration: int, number: int) -> _Pair:
-        found = self._encoded()
-        return found[self._order.at(iteration * self.pairs + number, len(found))]
-
-    def _encoded(self) -> list[_Pair]:
-        if self._found is None:
-            every = self._each(self._encode)
-            found = [pair for pair in every if all(pair.sides)]
-            self.too_long = len(every) - len(found)
-            if not found:
-                raise UserError(f"{self.path}: every pair has a side of more than {self._limit:,} tokens.")
-            self._found = found
-        return self._found
-
-    def _encode(self, row: PairRow) -> _Pair:
-        sides = self._encoder.turns(row.chosen), self._encoder.turns(row.rejected)
-        return _Pair(sides, row.weight, row.scores)
-
-    def _each(self, take: Callable[[PairRow], Any]) -> list[Any]:
-        """What is made of every pair of the file."""
-        rows = each_row(
-            self.path,
-            lambda row: take(read_pair(row)),
-            max_bad_lines=self.max_bad_lines,
-            largest=_LARGEST_FILE,
-            of="pair",
-            many="preference pairs",
-        )
-        self.bad = rows.bad
-        return rows.found
+    def _encode(self, row: Row) -> _Pair | None:
+        pair = read_pair(row)
+        sides = self._encoder.turns(pair.chosen), self._encoder.turns(pair.rejected)
+        return _Pair(sides, pair.weight, pair.scores) if all(sides) else None
 
     def _episode(self, match: Match, version: int) -> Episode:
         pair = self._at(match.iteration, match.group)
