@@ -44,7 +44,7 @@ def make(
     played: list[Any] = []
     learner = stage.make_learner()
     if every_token:
-        learner.silent = False
+        learner.objective.silent = False
     learner.scorer.share = share
     trained = _counted(learner)
     rows = iterate(stage, learner, 0, played.append)
@@ -78,11 +78,11 @@ def _counted(learner: Any) -> list[int]:
 
     Equal pairs of context and reply are computed once and count as often as they were played.
     """
-    loss, numbers = learner.loss, []
+    loss, numbers = learner.objective.loss, []
 
     def counted(**columns: Any) -> Any:
         numbers.append(len(columns["logprob"]))
         return loss(**columns)
 
-    learner.loss = counted
+    learner.objective.loss = counted
     return numbers

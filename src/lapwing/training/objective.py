@@ -105,7 +105,7 @@ class Objective:
           silent: the loss of a token whose advantage is 0 is 0, whatever the weights.
           corrections, regularisers: further factors and terms.
         """
-        self.loss, self._needs, self._silent = loss, ("logprob", *needs), silent
+        self.loss, self._needs, self.silent = loss, ("logprob", *needs), silent
         self.corrections, self.regularisers = tuple(corrections), tuple(regularisers)
         self.mergeable = mergeable and all(term.mergeable for term in (*corrections, *regularisers))
         self.adaptive = {
@@ -119,7 +119,7 @@ class Objective:
 
     def is_silent(self, progress: float) -> bool:
         """Whether tokens without advantage are nothing to learn from."""
-        return self._silent and self.mergeable and not self.active(progress)
+        return self.silent and self.mergeable and not self.active(progress)
 
     def needs(self, active: Sequence[tuple[Regulariser, float]]) -> set[str]:
         """The arguments that all terms take together."""
