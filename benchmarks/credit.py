@@ -62,9 +62,10 @@ def batch_of(episodes: int) -> Any:
 
 
 def measure(folder: str, name: str, episodes: int) -> dict[str, float]:
+    from lapwing.core.memory import bound
     from lapwing.core.registry import resolve
 
-    method = resolve(folder, name)
+    method = bound(resolve(folder, name), {})
     batch = batch_of(episodes)
     arguments = (batch,) if folder == "credit" else (batch, resolve("credit", "grpo")(batch))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

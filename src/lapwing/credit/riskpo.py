@@ -166,6 +166,7 @@ def _papers(batch: EpisodeBatch, bundle: int) -> Papers:
     """Bundle the groups and pair their members by index; the order of the episodes in the batch plays no part."""
     group, size = group_index(batch.group)
     order = np.lexsort((batch.player, batch.match, group))
+    returns = batch.episode_return
     first = np.cumsum(size) - size
     score, of_bundle, paper, episode = [], [], [], []
     papers = 0
@@ -174,7 +175,7 @@ def _papers(batch: EpisodeBatch, bundle: int) -> Papers:
         number = int(size[groups].max())
         # members [papers of the bundle, groups of the bundle]
         members = order[first[groups] + np.arange(number)[:, None] % size[groups]]
-        score.append(batch.episode_return[members].sum(axis=1) * (bundle / len(groups)))
+        score.append(returns[members].sum(axis=1) * (bundle / len(groups)))
         of_bundle.append(np.full(number, start // bundle))
         paper.append(np.repeat(papers + np.arange(number), len(groups)))
         episode.append(members.reshape(-1))
