@@ -72,7 +72,7 @@ MUTANTS = (
         "training/stage_memory.py",
         "        method.state = state\n",
         "        del method, state\n",
-        f"{KILLS}[memory]",
+        "tests/training/test_stage_memory.py::test_a_resumed_run_remembers_what_the_whole_one_does",
     ),
     Mutant(
         "F01 the weight of the entropy bonus begins again",
