@@ -46,6 +46,8 @@ _AMBIGUOUS = {
     "p3o": "'p3o_pairwise' (a loss: Pairwise Proximal Policy Optimization); others of that name are not here",
 }
 _NOT_METHODS = {"games": {"game", "contract"}}
+# Folders inside a room whose files count as the room's own.
+_INSIDE = {"games": ("adapters",)}
 
 
 class Entry(NamedTuple):
@@ -63,8 +65,15 @@ class Entry(NamedTuple):
 
 def names(folder: str) -> list[str]:
     """The methods that a folder holds, by listing it."""
-    found = {path.stem for path in (_ROOT / folder).glob("*.py") if not path.stem.startswith("_")}
+    folders = (folder, *(f"{folder}/{inner}" for inner in _INSIDE.get(folder, ())))
+    found = {path.stem for one in folders for path in (_ROOT / one).glob("*.py") if not path.stem.startswith("_")}
     return sorted(found - _NOT_METHODS.get(folder, set()))
+
+
+def _home(folder: str, name: str) -> Path:
+    """The file that holds a method."""
+    inner = [path for one in _INSIDE.get(folder, ()) if (path := _ROOT / folder / one / f"{name}.py").is_file()]
+    return inner[0] if inner else _ROOT / folder / f"{name}.py"
 
 
 def resolve(folder: str, name: str, *, allow_code: tuple[str, ...] = ()) -> Callable[..., Any]:
@@ -84,7 +93,7 @@ def resolve(folder: str, name: str, *, allow_code: tuple[str, ...] = ()) -> Call
     refuse_ambiguous(name)
     if name not in known:
         raise UserError(f"There is no {shown(name)} in {folder}; {nearest(name, known)}")
-    module = importlib.import_module(f"lapwing.{folder}.{name}")
+    module = importlib.import_module(".".join(("lapwing", *_home(folder, name).relative_to(_ROOT).with_suffix("").parts)))
     found = getattr(module, name, None) or getattr(module, class_name(name))
     return found
 
@@ -135,7 +144,7 @@ def class_name(name: str) -> str:
 
 def describe(folder: str, name: str) -> Entry:
     """Read a method's line, source and constants from its file without importing it."""
-    tree = ast.parse((_ROOT / folder / f"{name}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(_home(folder, name).read_text(encoding="utf-8"))
     constants: dict[str, Any] = {}
     docstring = ""
     for node in tree.body:

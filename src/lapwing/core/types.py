@@ -285,6 +285,18 @@ class Group(NamedTuple):
         return Group(index, episodes, np.array(success), np.array(returns))
 
 
+class BestKnown(NamedTuple):
+    """The best that is known of a game whose optimum cannot be computed here.
+
+    Attributes:
+      score: mean return of a match.
+      source: who plays so well, or why nobody can do better.
+    """
+
+    score: float
+    source: str
+
+
 class Verdict(NamedTuple):
     """What a sampler makes of a finished group.
 
