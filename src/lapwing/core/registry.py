@@ -93,7 +93,8 @@ def resolve(folder: str, name: str, *, allow_code: tuple[str, ...] = ()) -> Call
     refuse_ambiguous(name)
     if name not in known:
         raise UserError(f"There is no {shown(name)} in {folder}; {nearest(name, known)}")
-    module = importlib.import_module(".".join(("lapwing", *_home(folder, name).relative_to(_ROOT).with_suffix("").parts)))
+    inside = _home(folder, name).relative_to(_ROOT).with_suffix("")
+    module = importlib.import_module(".".join(("lapwing", *inside.parts)))
     found = getattr(module, name, None) or getattr(module, class_name(name))
     return found
 
