@@ -81,8 +81,6 @@ _LONG = (
     "test_eval_server.py::test_the_server_of_transformers_plays_as_the_model_plays_here",
     "test_wheel.py",
     "training/test_critic.py::test_a_resumed_run_has_the_same_critic_to_the_last_bit[copy",
-    # Fails alone (docs/reliability.md, "Known"), passes where another test has made the warm start before.
-    "training/test_critic.py::test_a_resumed_run_has_the_same_critic_to_the_last_bit[shared",
     "training/test_session.py::test_a_broken_cache_is_made_anew",
     "training/test_session.py::test_a_warm_start_on_an_edited_corpus_is_not_taken_from_the_cache",
     "training/test_session.py::test_another_warm_start_is_not_taken_from_the_cache",

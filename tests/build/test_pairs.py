@@ -376,3 +376,18 @@ def test_the_tiny_model_knows_the_words_of_a_corpus_as_they_are_shown(tmp_path):
     assert "what is &lt;i>ka&lt;/i> ?" in shop.tokenizer.decode(agent.prompt(game.view(state, 0), None).token)
     known = set(shop.tokenizer.get_vocab())
     assert set(["ka", "is", "&lt;b>ve&lt;/b>", "and", "1", "<", "2", "<b>ve</b>"]) <= known
+
+
+# Fails when what a person says of advantages is dropped without a word, or what a base recipe says of them is refused.
+def test_what_a_stage_with_pairs_would_not_read_is_refused_with_its_place(tmp_path):
+    build.plan(build.read_recipe("frozen_lake_fixed_dpo"))
+    overridden = build.read_recipe("frozen_lake_fixed_dpo", overrides=["credit.name=grpo"])
+    with pytest.raises(
+        UserError, match=r"^--set credit\.name=grpo: main\.credit\.name is not read in a stage with pairs"
+    ):
+        build.plan(overridden)
+    path = tmp_path / "own.toml"
+    text = 'extends = "frozen_lake_fixed_dpo"\n[[stage]]\nname = "main"\n{}[[stage.modulation]]\nname = "whiten"\n'
+    path.write_text(text.format('[stage.pairs]\nname = "by_return"\n'), "utf-8")
+    with pytest.raises(UserError, match=r"own\.toml, line 6: main\.modulation.* is not read"):
+        build.plan(build.read_recipe(str(path)))

@@ -77,6 +77,11 @@ class Places:
             self._of.setdefault(path[:length], place)
         self._of[path] = place
 
+    def texts(self, path: KeyPath) -> dict[KeyPath, str]:
+        """The file, recipe or override that says a setting and each that is inside it, by their paths."""
+        inside = {said: place for said, place in self._of.items() if said[: len(path)] == path}
+        return {said: place.rpartition(", line ")[0] or place for said, place in inside.items()}
+
     def find(self, path: KeyPath, shared: tuple[str, ...]) -> str | None:
         """The place of a setting, or of what is around it.
 

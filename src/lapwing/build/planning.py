@@ -61,12 +61,28 @@ def plan(recipe: Recipe, *, allow_code: tuple[str, ...] = ()) -> list[StagePlan]
         if stage is not main and demonstrates(shared.get("collector")):
             # What a file demonstrates belongs to the stage that clones it.
             del shared["collector"]
+        _check_pairs_alone(checker, recipe, stage)
         plans.append(_plan_stage(checker, merged(shared, stage)))
     unknown = [f"{before}{plain_key(key)} is unknown; {_advice(main)(key, TOP_KEYS)}" for before, key in recipe.unknown]
     if checker.errors or unknown or recipe.wrong:
         errors = _without_repetitions(checker.errors, [stage["name"] for stage in recipe.stages[:-1]])
         raise UserError(all_at_once(recipe.name, [*recipe.wrong, *unknown, *_with_places(recipe, errors)]))
     return typing.cast(list[StagePlan], plans)
+
+
+def _check_pairs_alone(checker: Checker, recipe: Recipe, stage: Mapping[str, Any]) -> None:
+    """Refuse what the text that asks for pairs, or an override, says of advantages: nobody would read it."""
+    if "pairs" not in stage:
+        return
+    own = set(recipe.places.texts((stage["name"], "pairs")).values())
+    for key in _OF_ADVANTAGES:
+        said = recipe.places.texts((stage["name"], key))
+        refused = [path for path, text in said.items() if text in own or text.startswith("--set")]
+        if refused:
+            path = ".".join(map(str, min(refused, key=len)))
+            checker.errors.append(
+                f"{path} is not read in a stage with pairs, which learn without advantages; leave it out."
+            )
 
 
 def _with_places(recipe: Recipe, errors: Sequence[str]) -> Iterator[str]:
