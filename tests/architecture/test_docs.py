@@ -46,7 +46,7 @@ def test_every_docstring_begins_with_a_sentence():
 # ---------------------------------------------------------------------------------------------------------------------
 # Metrics.
 
-METRIC = re.compile(r"(rollout|collector|sampler|selection|policy|update|critic|evaluation|time)/([a-z_]+|part:<name>)")
+METRIC = re.compile(r"(rollout|collector|sampler|selection|policy|update|critic|evaluation|time)/([a-z_]+(:<[a-z]+>)?)")
 # Amounts of one iteration, which become totals before they are logged.
 INTERNAL = re.compile(r"rollout/new_[a-z]+")
 # What `columns.py` names are rooms and files.
@@ -77,7 +77,9 @@ def test_every_registered_metric_is_logged_by_some_run(small_run):
     # tests/training/test_critic.py has those of critics, tests/distributed/test_ray_collector.py those of actors, and
     # tests/samplers those of samplers that review.
     elsewhere = {"evaluation/part:<name>", "rollout/part:<name>", "rollout/stale"}
-    elsewhere |= {f"evaluation/score{bound}" for bound in ("", "_low", "_high")}
+    elsewhere |= {f"evaluation/{name}{bound}" for name in ("score", "not_lost") for bound in ("", "_low", "_high")}
+    # One player alone has no other seats; tests/build/test_seats.py has those of several.
+    elsewhere |= {name for name in METRICS if name.startswith("rollout/seat_")}
     assert {
         name for name in set(METRICS) - logged if not name.startswith(("critic/", "collector/", "sampler/"))
     } <= elsewhere

@@ -38,6 +38,7 @@ CEILINGS = {
     "frozen_lake": (0.25, 0.0),
     "key_door": (0.35, 0.0),
     "mixture": (0.55, 0.15),
+    "rotated": (0.50, 0.70),
     "search_qa": (None, 0.0),
     "snake": (0.05, 0.0),
     "tic_tac_toe": (0.50, 0.70),

@@ -1,16 +1,14 @@
 """Every shipped recipe plays and learns, in small; one of each kind runs from end to end."""
 
 import json
-import re
 
 import pytest
 
 import lapwing
 from lapwing import build
-from lapwing.core.columns import PART_PREFIX
 from lapwing.core.storage import read_json, read_json_lines
 from lapwing.training.loop import iterate
-from lapwing.training.metrics import METRICS
+from lapwing.training.metrics import METRICS, as_described
 
 SHORT = (
     *("iterations=2", "checkpoint_every=1"),
@@ -72,7 +70,7 @@ def test_a_recipe_runs_to_its_report(name, tmp_path):
     assert read_json(run.path / "manifest.json")["status"] == "finished"
     rows = read_json_lines(run.path / "metrics.jsonl")
     assert [row["stage"] for row in rows] == [stage["name"] for stage in build.read_recipe(name).stages for _ in "12"]
-    named = {re.sub(rf"(?<={PART_PREFIX}).*", "<name>", key) for row in rows for key in row}
+    named = {as_described(key) for row in rows for key in row}
     assert named <= set(METRICS) | {"stage", "iteration"}
     # A random policy needs legal actions to choose from; a dialogue has none, but a guess.
     floor = "guess" if name.startswith("search_qa") else "random"

@@ -128,6 +128,7 @@ def _audit_one(
         plan, shop = plan_and_shop(what, None, every, allow_code=allow_code)
     else:
         plan, shop = _after_warm_start(what, every, watch, allow_code)
+    plan = build.against_fixed(plan)
     if is_run:
         build.check_solvable(plan, build.make_game(plan.game), max_states=_MOST_STATES)
     stage = build.make_stage(build.played_here(plan), shop)
@@ -161,7 +162,8 @@ def _after_warm_start(
 
     read = build.read_recipe(recipe, overrides=overrides)
     plans = build.plan(read, allow_code=allow_code)
-    build.check_solvable(plans[-1], build.make_game(plans[-1].game), max_states=_MOST_STATES)
+    fixed = build.against_fixed(plans[-1])
+    build.check_solvable(fixed, build.make_game(fixed.game), max_states=_MOST_STATES)
     shop = build.make_workshop(plans[-1], read.seed)
     with tempfile.TemporaryDirectory() as folder:
         scratch = RunFolder.create(Path(folder) / "audit", build.resolved(read, plans), {"status": "running"})

@@ -284,7 +284,7 @@ def _differences(runs: Mapping[str, RunFolder]) -> dict[str, dict[str, str | Non
 def _played(run: RunFolder) -> list[Any]:
     main = build.read_recipe(str(run.recipe)).stages[-1]
     cap = main.get("evaluation", {}).get("max_steps") or main.get("sampler", {}).get("max_steps")
-    return [main["game"], main.get("opponents"), cap]
+    return [main["game"], build.measured_against(main), cap]
 
 
 def _result(run: RunFolder, measure: str) -> Any:

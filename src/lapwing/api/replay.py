@@ -48,6 +48,7 @@ def make_replay(
         raise UserError("evaluation.replay_groups is 0.")
     if build.is_cloned(plan):
         raise UserError("the main stage learns from a file and plays no game.")
+    plan = build.against_fixed(plan)
     matches = _matches(plan)
     from lapwing.report.recording import record
 

@@ -298,11 +298,10 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
         )
         result = result["policies"]["trained"]
         agent.generator.forget()
-        found = {"success": "success", "score": "score", "return": "return", "valid": "valid"}
-        measured = {name: result[key]["mean"] for name, key in found.items() if result[key] is not None}
-        for name, key in found.items():
-            if result[key] is not None:
-                measured |= {f"{name}_{bound}": result[key][bound] for bound in ("low", "high")}
+        found = [name for name in ("success", "not_lost", "score", "return", "valid") if result.get(name) is not None]
+        measured = {name: result[name]["mean"] for name in found}
+        for name in found:
+            measured |= {f"{name}_{bound}": result[name][bound] for bound in ("low", "high")}
         measured |= {f"{PART_PREFIX}{name}": part["mean"] for name, part in result["parts"].items()}
         return {f"evaluation/{name}": mean for name, mean in measured.items()}
 

@@ -18,7 +18,6 @@ from lapwing.build.make import (
     make_earlier_workshop,
     make_game,
     make_generator,
-    make_opponents,
     make_play,
     make_stage,
     make_team,
@@ -37,6 +36,7 @@ from lapwing.build.recipe import (
     with_overrides,
 )
 from lapwing.build.schema import Part, parameters_of
+from lapwing.build.seats import against_fixed, make_opponents, measured_against
 from lapwing.build.served import asks_server, forget_other_settings, is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan
 
@@ -46,6 +46,7 @@ __all__ = [
     "Recipe",
     "StagePlan",
     "Workshop",
+    "against_fixed",
     "as_recipe",
     "asks_server",
     "baselines",
@@ -67,6 +68,7 @@ __all__ = [
     "make_stage",
     "make_team",
     "make_workshop",
+    "measured_against",
     "model_recipe",
     "most_episodes",
     "outside_packages",

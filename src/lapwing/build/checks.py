@@ -11,9 +11,10 @@ import numpy as np
 from lapwing.build.collectors import check_collector
 from lapwing.build.learners import bind_regulariser
 from lapwing.build.limits import check_counts
-from lapwing.build.make import make_game, make_opponents
+from lapwing.build.make import make_game
 from lapwing.build.pairs import tool_mismatches, unsafe_pairs
 from lapwing.build.schema import Checker, Part, bind, constant, construct, lists, raised, tensors_of
+from lapwing.build.seats import against_fixed, check_seats, is_learnt, make_opponents
 from lapwing.build.served import SERVER, is_served
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import registry, rng
@@ -59,7 +60,7 @@ def check_values(checker: Checker, where: str, stage: StagePlan) -> None:
         construct(
             checker, f"{where}.sampler", functools.partial(stage.sampler.make, game, seed=0), stage.sampler.settings
         )
-        _check_seats(checker, where, stage, game)
+        check_seats(checker, where, stage, game.num_players)
     of_stage = (stage.optimizer, stage.evaluation, stage.alarms)
     for part in (stage.renderer, stage.context, stage.parser, stage.teacher, *of_stage):
         if part is not None:
@@ -146,15 +147,6 @@ def check_solvable(stage: StagePlan, game: Game, *, max_states: int = 10_000) ->
     )
     start = for_split(game, "train").initial(rng.generator("probe"))
     check_hidden(Places(situation, [start], max_states=max_states))
-
-
-def _check_seats(checker: Checker, where: str, stage: StagePlan, game: Game) -> None:
-    seats = set(range(1, game.num_players))
-    if set(stage.opponents) != seats:
-        expected = ", ".join(map(str, sorted(seats))) or "none"
-        checker.errors.append(
-            f"{where}.opponents: the game needs opponents for these seats: {expected}; found {sorted(stage.opponents)}."
-        )
 
 
 def _check_no_effect(checker: Checker, where: str, stage: StagePlan) -> None:
@@ -281,10 +273,17 @@ def _check_play(checker: Checker, where: str, stage: StagePlan, game: Game) -> N
     from lapwing.policies.agent import InvalidRule
 
     state = game.initial(rng.generator("probe"))
-    for seat, part in ((0, stage.teacher), *stage.opponents.items()):
-        if part is not None:
-            role = f"{where}.policy.teacher" if seat == 0 else f"{where}.opponents.{seat}"
-            construct(checker, role, functools.partial(_probe_policy, part, game, state, seat), {})
+    given = {seat: part for seat, part in stage.opponents.items() if not is_learnt(part)}
+    measured = {seat: part for seat, part in against_fixed(stage).opponents.items() if given.get(seat) is not part}
+    for role, parts in (
+        ("policy.teacher", {0: stage.teacher}),
+        ("opponents", given),
+        ("evaluation.opponents", measured),
+    ):
+        for seat, part in parts.items():
+            if part is not None:
+                at = f"{where}.{role}" + (f".{seat}" if seat else "")
+                construct(checker, at, functools.partial(_probe_policy, part, game, state, seat), {})
     rule = construct(checker, f"{where}.policy", InvalidRule, invalid_settings(stage.policy))
     if rule is not None and rule.rule != "forfeit":
         malformed = getattr(game, "malformed", None)

@@ -12,6 +12,7 @@ from typing import Any
 from lapwing.build.collectors import Origin, is_cloned, make_collector, play_once
 from lapwing.build.learners import make_learner
 from lapwing.build.schema import Part, bind, constant
+from lapwing.build.seats import against_fixed, learners, make_opponents, seated
 from lapwing.build.served import is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import rng
@@ -70,7 +71,9 @@ def make_workshop(
     # What later views and replies may hold is the game's to say.
     said = set(getattr(game, "words", set)()) | _said_by_sampler(stage.sampler)
     words = said.union(
-        *(renderer.words(game.view(state, 0)) | parser.words(game.legal(state, 0) or ()) for state in starts)
+        *(renderer.words(game.view(state, seat)) for state in starts for seat in range(game.num_players)),
+        # Whose turn it is not may have no legal action.
+        *(parser.words(game.legal(state, seat) or ()) for state in starts for seat in {0, *game.players(state)}),
     )
     if legal is None:
         # A text from outside is shown without tags.
@@ -177,11 +180,6 @@ def greedy(agent: Any) -> Any:
     return other
 
 
-def make_opponents(stage: StagePlan) -> dict[int, Policy]:
-    """The policies of the other seats."""
-    return {seat: part.make(**part.settings) for seat, part in stage.opponents.items()}
-
-
 def make_stage(stage: StagePlan, shop: Workshop) -> Any:
     """Everything that the loop needs for one stage."""
     from lapwing.training.alarms import Alarms
@@ -237,7 +235,8 @@ def local_collector(stage: StagePlan, agent: Any) -> Any:
 
     return LocalCollector(
         agent,
-        opponents=make_opponents(stage),
+        opponents=seated(stage, agent),
+        learners=learners(stage),
         invalid=InvalidRule(**invalid_settings(stage.policy)),
         deadline_seconds=stage.settings.deadline_seconds,
     )
@@ -309,6 +308,8 @@ def make_play(
 ) -> Callable[[Policy, list[Match]], list[Episode]]:
     """Plays matches for evaluation: the rule for invalid replies as in training, but without their penalty.
 
+    The other seats are those of `against_fixed`.
+
     Args:
       stage: its settings.
       team: the processes that play the matches together; None for this one alone.
@@ -318,7 +319,7 @@ def make_play(
     from lapwing.rollout.collector import LocalCollector
 
     invalid = InvalidRule(**{**invalid_settings(stage.policy), "penalty": 0.0})
-    opponents = make_opponents(stage)
+    opponents = make_opponents(against_fixed(stage))
 
     def play(policy: Policy, matches: list[Match]) -> list[Episode]:
         local = LocalCollector(policy, opponents=opponents, invalid=invalid)

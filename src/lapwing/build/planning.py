@@ -21,6 +21,7 @@ from lapwing.build.options import (
 from lapwing.build.places import MOST_SENTENCES, all_at_once, plain_key, spoken_of
 from lapwing.build.recipe import SECTIONS, SHARED, STAGE_KEYS, TOP_KEYS, Recipe, merged, with_overrides
 from lapwing.build.schema import Checker, Part, construct
+from lapwing.build.seats import is_learnt, learnt_seats
 from lapwing.build.served import generators, names_server, plan_opponent, plan_served_model
 from lapwing.build.stage_plan import PolicySettings, RegulariserSettings, StagePlan, StageSettings
 from lapwing.core.errors import UserError, closest, likeness, nearest, shown
@@ -145,10 +146,6 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
     policy = dict(_table(checker, f"{where}.policy", table.get("policy", {})))
     policy.pop("name", None)
     parts = {key: policy.pop(key, None) for key in ("renderer", "context", "parser", "teacher")}
-    opponents = _table(checker, f"{where}.opponents", table.get("opponents", {}))
-    for seat in opponents:
-        if not _SEAT.fullmatch(seat):
-            checker.errors.append(f"{where}.opponents.{plain_key(seat)} is no seat; seats are numbers from 1.")
     lists = {
         key: [
             checker.part(f"{where}.{key}.{i}", key, entry)
@@ -156,15 +153,17 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
         ]
         for key in ("annotate", "shaping", "filters", "modulation", "corrections")
     }
+    evaluation, measured = table.get("evaluation"), {}
+    if isinstance(evaluation, Mapping):
+        evaluation, measured = dict(evaluation), evaluation.get("opponents", {})
+        evaluation.pop("opponents", None)
     planned: dict[str, Any] = {
         "name": where,
         "settings": construct(checker, where, StageSettings, checker.settings(where, StageSettings, keys)),
         "game": checker.part(f"{where}.game", "game", table.get("game")),
-        "opponents": {
-            int(seat): plan_opponent(checker, f"{where}.opponents.{seat}", entry, baselines())
-            for seat, entry in opponents.items()
-            if _SEAT.fullmatch(seat)
-        },
+        "opponents": _plan_opponents(
+            checker, f"{where}.opponents", table.get("opponents", {}), {**baselines(), **learnt_seats()}
+        ),
         "policy": checker.settings(f"{where}.policy", PolicySettings, policy),
         "renderer": checker.chosen(f"{where}.policy.renderer", parts["renderer"], renderers(), "coordinates"),
         "context": checker.chosen(f"{where}.policy.context", parts["context"], contexts(), "state_only"),
@@ -183,9 +182,8 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
         "loss": checker.part(f"{where}.loss", "preferences" if "pairs" in table else "loss", table.get("loss")),
         "regularisers": _plan_regularisers(checker, f"{where}.regularisers", table.get("regularisers", [])),
         "optimizer": checker.chosen(f"{where}.optimizer", table.get("optimizer"), optimizers(), "adamw"),
-        "evaluation": checker.chosen(
-            f"{where}.evaluation", table.get("evaluation"), {"settings": EvaluationSettings}, "settings"
-        ),
+        "evaluation": checker.chosen(f"{where}.evaluation", evaluation, {"settings": EvaluationSettings}, "settings"),
+        "evaluation_opponents": _plan_opponents(checker, f"{where}.evaluation.opponents", measured, baselines()),
         "alarms": checker.chosen(f"{where}.alarms", table.get("alarms"), {"settings": AlarmSettings}, "settings"),
         "collector": checker.chosen(f"{where}.collector", table.get("collector"), collectors(), "local"),
         "learner": _plan_learner(checker, f"{where}.learner", table.get("learner")),
@@ -195,6 +193,21 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
     found = StagePlan(**planned)
     check_values(checker, where, found)
     return found
+
+
+def _plan_opponents(
+    checker: Checker, where: str, table: Any, known: Mapping[str, Callable[..., Any]]
+) -> dict[int, Part | None]:
+    """Who plays the other seats."""
+    opponents = _table(checker, where, table)
+    for seat in opponents:
+        if not _SEAT.fullmatch(seat):
+            checker.errors.append(f"{where}.{plain_key(seat)} is no seat; seats are numbers from 1.")
+    return {
+        int(seat): plan_opponent(checker, f"{where}.{seat}", entry, known)
+        for seat, entry in opponents.items()
+        if _SEAT.fullmatch(seat)
+    }
 
 
 def _plan_regularisers(
@@ -290,7 +303,14 @@ def game_plan(game: str, overrides: Sequence[str] = (), *, allow_code: tuple[str
             stage.update({name: section | stage.get(name, {}) for name, section in _dialogue_sections(found).items()})
     if checker.errors:
         raise UserError(" ".join(checker.errors))
-    return plan(recipe, allow_code=allow_code)[-1]
+    planned = plan(recipe, allow_code=allow_code)[-1]
+    for seat, opponent in planned.opponents.items():
+        if is_learnt(opponent):
+            raise UserError(
+                f"opponents.{seat}: '{opponent.name}' plays with the weights of a run, and here there is none; name a "
+                "baseline such as 'random', or a model at a server."
+            )
+    return planned
 
 
 def _dialogue_sections(game: Game) -> dict[str, Any]:

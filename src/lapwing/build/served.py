@@ -32,7 +32,7 @@ def is_served(stage: StagePlan) -> bool:
 
 def asks_server(stage: StagePlan) -> bool:
     """Whether an opponent of a stage is a model behind a server."""
-    return any(part.name == SERVER for part in stage.opponents.values())
+    return any(part.name == SERVER for part in (*stage.opponents.values(), *stage.evaluation_opponents.values()))
 
 
 def refuse_served(stage: StagePlan) -> None:
@@ -64,13 +64,13 @@ def plan_served_model(checker: Checker, where: str, table: Any) -> Part | None:
     return Part(name, served_model, {})
 
 
-def plan_opponent(checker: Checker, where: str, table: Any, baselines: Mapping[str, Callable[..., Any]]) -> Part | None:
-    """An opponent: a baseline, or a model at a server with its name there and the settings of the client."""
+def plan_opponent(checker: Checker, where: str, table: Any, known: Mapping[str, Callable[..., Any]]) -> Part | None:
+    """An opponent: one of those known, or a model at a server with its name there and the settings of the client."""
     from lapwing.generation.openai_api import OpenAIAPI
     from lapwing.policies.chat_agent import openai_opponent
 
     if not names_server(table):
-        return checker.chosen(where, table, {**baselines, SERVER: openai_opponent}, "scripted")
+        return checker.chosen(where, table, {**known, SERVER: openai_opponent}, "scripted")
     rest = {key: value for key, value in table.items() if key not in ("name", "model")}
     settings = checker.settings(where, OpenAIAPI, rest)
     if not isinstance(table.get("model"), str):

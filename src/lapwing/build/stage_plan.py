@@ -82,6 +82,7 @@ class StagePlan:
     collector: Part
     learner: Part | None = None
     pairs: Part | None = None
+    evaluation_opponents: dict[int, Part] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The stage as a table of a resolved recipe: training it again repeats the run."""
@@ -89,11 +90,14 @@ class StagePlan:
         def table(part: Part, **further: Any) -> dict[str, Any]:
             return lists({"name": part.name, **part.settings, **further})
 
+        def seats(opponents: Mapping[int, Part]) -> dict[str, Any]:
+            return {str(seat): table(part) for seat, part in opponents.items()}
+
         resolved: dict[str, Any] = {
             "name": self.name,
             **lists(dataclasses.asdict(self.settings)),
             "game": table(self.game),
-            "opponents": {str(seat): table(part) for seat, part in self.opponents.items()},
+            "opponents": seats(self.opponents),
             "policy": {
                 **lists(self.policy),
                 "renderer": table(self.renderer),
@@ -118,7 +122,10 @@ class StagePlan:
             "regularisers": [table(part, **dataclasses.asdict(extra)) for part, extra in self.regularisers],
             "optimizer": table(self.optimizer),
             **({"learner": table(self.learner)} if self.learner else {}),
-            "evaluation": {k: v for k, v in table(self.evaluation).items() if k != "name"},
+            "evaluation": {
+                **{k: v for k, v in table(self.evaluation).items() if k != "name"},
+                **({"opponents": seats(self.evaluation_opponents)} if self.evaluation_opponents else {}),
+            },
             "alarms": {k: v for k, v in table(self.alarms).items() if k != "name"},
         }
         return {key: value for key, value in resolved.items() if value not in ({}, [])}

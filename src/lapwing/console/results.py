@@ -55,7 +55,7 @@ def _is_auditable(recipe: Path, packages: tuple[str, ...]) -> bool:
     from lapwing.core.errors import LapwingError
 
     try:
-        plan = build.plan(build.read_recipe(str(recipe)), allow_code=packages)[-1]
+        plan = build.against_fixed(build.plan(build.read_recipe(str(recipe)), allow_code=packages)[-1])
         build.check_solvable(plan, build.make_game(plan.game))
     except (LapwingError, OSError):
         return False

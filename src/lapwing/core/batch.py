@@ -248,7 +248,7 @@ class EpisodeBatch:
             outcome=np.array([e.outcome for e in episodes], dtype=np.float64),
             terminated=np.array([e.terminated for e in episodes]),
             truncated=np.array([e.truncated for e in episodes]),
-            group=np.array([groups[e.match.split, e.match.iteration, e.match.group] for e in episodes]),
+            group=np.array([groups[_group_of(e)] for e in episodes]),
             match=np.array([matches[e.match.identifier] for e in episodes]),
             player=np.array([e.player for e in episodes]),
             policy_version=np.repeat(
@@ -289,12 +289,18 @@ class EpisodeBatch:
         return EpisodeBatch(**base, extra=arrays)
 
 
-def _numbered_groups(episodes: Sequence[Episode]) -> tuple[dict[tuple[str, int, int], int], dict[str, int]]:
-    groups: dict[tuple[str, int, int], int] = {}
+def _group_of(episode: Episode) -> tuple[str, int, int, int]:
+    # Seats are never compared with each other: what one wins another may lose.
+    match = episode.match
+    return match.split, match.iteration, match.group, episode.player
+
+
+def _numbered_groups(episodes: Sequence[Episode]) -> tuple[dict[tuple[str, int, int, int], int], dict[str, int]]:
+    groups: dict[tuple[str, int, int, int], int] = {}
     games: list[Any] = []
     matches: dict[str, int] = {}
     for e in episodes:
-        number = groups.setdefault((e.match.split, e.match.iteration, e.match.group), len(groups))
+        number = groups.setdefault(_group_of(e), len(groups))
         if number == len(games):
             games.append(e.match.game)
         elif games[number] is not e.match.game and games[number] != e.match.game:

@@ -8,6 +8,7 @@ import numpy as np
 
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.columns import column_axis
+from lapwing.core.starts import start_index
 from lapwing.core.types import Episode, Group
 
 
@@ -29,15 +30,20 @@ class Rollout:
         return Rollout(EpisodeBatch.pack(episodes), episodes)
 
     def groups(self) -> list[Group]:
-        """The groups in the order of their numbers in the batch."""
-        order = np.argsort(self.batch.group, kind="stable")
-        numbers, first = np.unique(self.batch.group[order], return_index=True)
-        members = np.split(order, first[1:])
-        success, returns = self.batch.column("success"), self.batch.episode_return
-        return [
-            Group(int(number), LazyEpisodes(self.episodes.__getitem__, at), success[at], returns[at])
-            for number, at in zip(numbers, members, strict=True)
-        ]
+        """One group for each start, in the order of their numbers in the batch, as the first of the seats saw it."""
+        batch, start = self.batch, start_index(self.batch)
+        order = np.argsort(start, kind="stable")
+        _, first = np.unique(start[order], return_index=True)
+        return [self._group(at) for at in np.split(order, first[1:])] if batch.num_episodes else []
+
+    def _group(self, at: np.ndarray) -> Group:
+        """The group of these episodes of one start."""
+        batch = self.batch
+        own = at[batch.player[at] == batch.player[at].min()]
+        index = int(batch.group[own[0]])
+        others = [int(number) for number in np.unique(batch.group[at]) if number != index]
+        episodes = LazyEpisodes(self.episodes.__getitem__, own)
+        return Group(index, episodes, batch.column("success")[own], batch.episode_return[own], tuple(others))
 
     def followed_by(self, later: "Rollout") -> "Rollout":
         """This rollout and one of other matches and other groups, whose numbers go on from those here."""

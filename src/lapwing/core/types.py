@@ -265,17 +265,22 @@ class Episode:
 class Group(NamedTuple):
     """The finished episodes of one group, for the review of a sampler.
 
+    Where several seats learn, these are the episodes of the first of them that decided, and what is said of them holds
+    for the groups of the others too: what one seat wins another may lose, so that a mixture would tell nothing.
+
     Attributes:
       index: of the group in its batch.
       episodes: n of them; they may be made only when they are asked for.
       success: 1 or 0, NaN where the game has no such notion, float64 [n].
       episode_return: training rewards plus outcome, float64 [n].
+      others: the groups in the batch that hold the other seats' episodes of the same matches.
     """
 
     index: int
     episodes: Sequence[Episode]
     success: np.ndarray
     episode_return: np.ndarray
+    others: tuple[int, ...] = ()
 
     @staticmethod
     def of(index: int, episodes: Sequence[Episode]) -> "Group":

@@ -27,7 +27,7 @@ class Answer(NamedTuple):
     Attributes:
       edition, version, fingerprint: of the weights that it was played with.
       episodes: packed pairs of a match's position in the task and its episode, whose `match` is left out.
-      count, dropped: how many these are, and how many matches missed the deadline.
+      count, dropped: how many matches these are of, and how many missed the deadline.
       failed, reissued: matches whose game failed, and that had to be played once more.
       faults: what went wrong in them, as plain JSON.
     """
@@ -112,7 +112,7 @@ class Player:
         return Answer(
             *says,
             pack(played),
-            len(played),
+            len({place for place, _ in played}),
             collector.dropped,
             lost["rollout/failed"],
             lost["rollout/reissued"],

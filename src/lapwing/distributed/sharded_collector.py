@@ -124,11 +124,12 @@ class ShardedCollector:
         self._failed = failed = sum(share.lost.get("rollout/failed", 0) for share in shares)
         self.ledger.reissued += sum(share.lost.get("rollout/reissued", 0) for share in shares)
         self._watch.add_faults([fault for share in shares for fault in share.faults])
+        count = len({number for number, _ in everything})
         self.ledger.finish(
             task,
             matches=len(matches),
-            episodes=len(everything),
-            dropped=len(matches) - len(everything) - failed,
+            episodes=count,
+            dropped=len(matches) - count - failed,
             failed=failed,
         )
         for number, episode in everything:

@@ -67,12 +67,13 @@ def evaluation_matches(game: Game, *, split: str, seed: int, episodes: int, max_
     ]
 
 
-def measure(episodes: list[Episode], score_part: str | None = None) -> dict[str, Any]:
+def measure(episodes: list[Episode], score_part: str | None = None, *, against_others: bool = False) -> dict[str, Any]:
     """Success, score, return, length, valid replies and tokens per step, with 95 % intervals.
 
     Args:
       episodes: what one policy played.
       score_part: the named reward part whose sum is the game's score, if it has one.
+      against_others: measure `not_lost` too, the share of episodes whose return is at least 0: wins and draws.
 
     Returns:
       For each measure {"mean", "low", "high"}, or None where the game has no such notion; "parts" holds such an object
@@ -88,6 +89,7 @@ def measure(episodes: list[Episode], score_part: str | None = None) -> dict[str,
         score = np.array([sum(s.parts.get(score_part, 0.0) for s in e.steps) for e in episodes])
     return {
         "success": None if None in success else summarise(np.array(success, dtype=bool)).to_dict(),
+        **({"not_lost": summarise(returns >= 0.0).to_dict()} if against_others else {}),
         "score": None if score is None else summarise(score).to_dict(),
         "return": summarise(returns).to_dict(),
         "length": summarise(steps).to_dict(),
@@ -141,5 +143,8 @@ def evaluate(
         "game": name,
         "episodes": episodes,
         "seed": seed,
-        "policies": {key: measure(play(policy, matches), score_part) for key, policy in policies.items()},
+        "policies": {
+            key: measure(play(policy, matches), score_part, against_others=game.num_players > 1)
+            for key, policy in policies.items()
+        },
     }

@@ -10,6 +10,7 @@ from lapwing.stats.interval import Interval
 HEADLINES = ("success", "score", "return")
 _COLUMNS = {
     "success": "success",
+    "not_lost": "not lost",
     "score": "score",
     "return": "return",
     "length": "length",
@@ -227,7 +228,7 @@ def signed(value: float) -> str:
 def _cell(name: str, measure: Measure | None) -> str:
     if not measure:
         return "–"
-    return interval_text(measure) if name in HEADLINES else f"{measure['mean']:,.2f}"
+    return interval_text(measure) if name in (*HEADLINES, "not_lost") else f"{measure['mean']:,.2f}"
 
 
 def _measure(evaluation: Mapping[str, Any], policy: str, metric: str) -> Measure | None:

@@ -12,7 +12,7 @@ from lapwing.core.types import Episode, Match, State
 from lapwing.games.game import has_exact_outcomes, outcomes
 from lapwing.policies.agent import Agent, InvalidRule
 from lapwing.rollout.arena import Arena, GameFault, Here, from_game, initial_state
-from lapwing.rollout.ledger import Ledger
+from lapwing.rollout.ledger import Ledger, count_matches
 from lapwing.rollout.play import play
 from lapwing.rollout.table import Table, fits
 from lapwing.rollout.table_play import play_on_table
@@ -37,6 +37,7 @@ class LocalCollector:
         policy: Policy,
         *,
         opponents: Mapping[int, Policy] | None = None,
+        learners: Sequence[int] = (0,),
         invalid: InvalidRule,
         deadline_seconds: float | None = None,
         lookahead_states: int = 32,
@@ -47,8 +48,9 @@ class LocalCollector:
 
         Args:
           policy: the learning policy; it takes seat 0.
-          opponents: the policies of the other seats.
-          invalid: what happens to invalid replies.
+          opponents: the policies of the other seats; the learning policy may be among them.
+          learners: the seats whose episodes are learnt from.
+          invalid: what happens to invalid replies of the seats that learn.
           deadline_seconds: matches that still run after this time are given up; None waits.
           lookahead_states: how many reachable states of a start are announced; 0 for none.
           tabular: play on a table where that is possible; the episodes are the same.
@@ -57,6 +59,7 @@ class LocalCollector:
         """
         self.policy = policy
         self.policies: dict[int, Policy] = {0: policy, **(opponents or {})}
+        self.learners = tuple(learners)
         self.invalid = invalid
         self.deadline_seconds = deadline_seconds
         self.lookahead_states = lookahead_states
@@ -118,7 +121,10 @@ class LocalCollector:
         finally:
             self.ledger.reissued += self.arena.reissued - reissued
             self.watch.end()
-        count, failed = len(rollout.episodes), self.watch.failed
+        # Episodes of a table are made when they are asked for; there one seat plays.
+        several = len(self.learners) > 1
+        count = count_matches(rollout.episodes) if several else len(rollout.episodes)
+        failed = self.watch.failed
         self.dropped = len(matches) - count - failed
         self.ledger.finish(task, matches=len(matches), episodes=count, dropped=self.dropped, failed=failed)
         self.ledger.audit()
@@ -149,6 +155,7 @@ class LocalCollector:
         episodes = play(
             matches,
             self.policies,
+            learners=self.learners,
             invalid=self.invalid,
             deadline_seconds=self.deadline_seconds,
             arena=self.arena,

@@ -1,8 +1,15 @@
 """The ledger: what became of every match that was given out to be played."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lapwing.core.errors import LapwingError
+from lapwing.core.types import Episode
+
+
+def count_matches(episodes: Sequence[Episode]) -> int:
+    """How many matches these episodes are of: each seat that learns has one of its own."""
+    return len({id(episode.match) for episode in episodes})
 
 
 @dataclass
@@ -13,7 +20,7 @@ class Ledger:
 
     Attributes:
       issued: given out, each once, however often it had to be played.
-      finished: came back as an episode.
+      finished: came back as an episode, or as those of several seats.
       failed: their game failed, also when they were played once more; or their task ended with an error.
       dropped: given up at a deadline or by a signal, over before the learner's turn, or too old when they were asked
         for.
@@ -51,7 +58,7 @@ class Ledger:
         Args:
           task: its number.
           matches: that the task held.
-          episodes, dropped, failed: that came back, that were given up, and whose game failed.
+          episodes, dropped, failed: matches that came back as episodes, were given up, and whose game failed.
 
         Returns:
           Whether this was the first answer.
@@ -88,7 +95,7 @@ class Ledger:
 
         Args:
           task: its number.
-          episodes: of it that had come back.
+          episodes: matches of it that had come back.
 
         Returns:
           How many matches are dropped with it.

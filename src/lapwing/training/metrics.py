@@ -1,5 +1,6 @@
 """What is logged: every metric's name, unit and meaning, and the functions that compute them."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy.special import stdtrit
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.columns import PART_PREFIX
 from lapwing.core.ragged import has_spread, segment_sum
+from lapwing.core.starts import start_index
 
 # The critics and their heads.
 CRITICS = {"value": ("value",), "token_value": ("token_value",), "hierarchy_values": ("v_low", "v_high", "v_term")}
@@ -38,7 +40,7 @@ def _critic_metrics() -> dict[str, Metric]:
 
 
 def _bounds() -> dict[str, Metric]:
-    units = {"success": "share", "score": "score", "return": "reward", "valid": "share"}
+    units = {"success": "share", "not_lost": "share", "score": "score", "return": "reward", "valid": "share"}
     return {
         f"evaluation/{name}_{bound}": Metric(unit, f"{bound}er bound of the 95 % interval of evaluation/{name}")
         for name, unit in units.items()
@@ -50,8 +52,8 @@ METRICS: dict[str, Metric] = {
     "rollout/return_mean": Metric("reward", "mean training return of the episodes played, format penalties included"),
     "rollout/return_half_width": Metric(
         "reward",
-        "half of the 95 % interval of return_mean: Student's t over the groups, whose episodes share a start, or over "
-        "the episodes of a single group; absent for a single episode",
+        "half of the 95 % interval of return_mean: Student's t over the starts, whose episodes go together, or over "
+        "the matches of a single start; absent for a single match",
     ),
     "rollout/domain_return_mean": Metric("reward", "mean return by the game's own rewards"),
     "rollout/success": Metric("share", "episodes that succeeded, before any filter; absent without such a notion"),
@@ -60,6 +62,10 @@ METRICS: dict[str, Metric] = {
     "rollout/valid": Metric("share", "replies that parsed to a legal action"),
     "rollout/tokens_per_step": Metric("tokens", "mean length of a reply"),
     "rollout/part:<name>": Metric("1", "a named part of the reward, summed over an episode, mean over the episodes"),
+    "rollout/seat_return:<seat>": Metric(
+        "reward", "domain_return_mean of one seat; absent where one seat alone learns"
+    ),
+    "rollout/seat_success:<seat>": Metric("share", "success of one seat; absent where one seat alone learns"),
     "rollout/top_action": Metric("share", "steps with the action that was played most, of those with a legal one"),
     "rollout/zero_spread_groups": Metric("share", "groups whose episodes all have the same return: no signal"),
     "rollout/dropped": Metric("matches", "given up at the deadline, or over before the policy's turn"),
@@ -122,6 +128,9 @@ METRICS: dict[str, Metric] = {
     ),
     **_critic_metrics(),
     "evaluation/success": Metric("share", "success on the development matches, sampled"),
+    "evaluation/not_lost": Metric(
+        "share", "development matches against others with a return of at least 0: wins and draws, sampled"
+    ),
     "evaluation/score": Metric("score", "the game's score on the development matches, sampled"),
     "evaluation/return": Metric("reward", "domain return on the development matches, sampled"),
     "evaluation/part:<name>": Metric("1", "the same on the development matches, sampled"),
@@ -136,16 +145,26 @@ METRICS: dict[str, Metric] = {
 }
 
 
+# Names that hold a name or a number of the run's own, and how the table above writes them.
+_OPEN = re.compile(r"(part|seat_return|seat_success):.*")
+_PLACES = {"part": "name", "seat_return": "seat", "seat_success": "seat"}
+
+
+def as_described(name: str) -> str:
+    """The name under which a logged metric is described in `METRICS`."""
+    return _OPEN.sub(lambda found: f"{found[1]}:<{_PLACES[found[1]]}>", name)
+
+
 def rollout_metrics(batch: EpisodeBatch) -> dict[str, float]:
     """Means over the episodes of one iteration, before any filter, and how much was played."""
     returns = batch.episode_return
     domain = segment_sum(batch.column("domain_reward"), batch.step_splits) + batch.outcome
     success = batch.column("success")
-    spread = has_spread(returns, batch.group)
+    spread, start = has_spread(returns, batch.group), start_index(batch)
     _, first = np.unique(batch.group, return_index=True)
     metrics = {
         "rollout/return_mean": float(returns.mean()),
-        **_half_width("return", returns, batch.group),
+        **_half_width("return", returns, start, batch.match),
         "rollout/domain_return_mean": float(domain.mean()),
         "rollout/length": float(batch.episode_length.mean()),
         "rollout/valid": float(batch.valid.mean()),
@@ -162,20 +181,35 @@ def rollout_metrics(batch: EpisodeBatch) -> dict[str, float]:
     if not np.isnan(success).all():
         known = ~np.isnan(success)
         metrics["rollout/success"] = float(np.nanmean(success))
-        metrics |= _half_width("success", success[known], batch.group[known])
-    return metrics
+        metrics |= _half_width("success", success[known], start[known], batch.match[known])
+    return metrics | _by_seat(batch, domain, success)
 
 
-def _half_width(name: str, values: np.ndarray, group: np.ndarray) -> dict[str, float]:
+def _by_seat(batch: EpisodeBatch, domain: np.ndarray, success: np.ndarray) -> dict[str, float]:
+    """Return and success of each seat that learns, where several do."""
+    seats = np.unique(batch.player)
+    found: dict[str, float] = {}
+    for seat in seats.tolist() if len(seats) > 1 else ():
+        found |= _means("seat", seat, batch.player == seat, domain, success)
+    return found
+
+
+def _means(of: str, which: int, own: np.ndarray, domain: np.ndarray, success: np.ndarray) -> dict[str, float]:
+    found = {f"rollout/{of}_return:{which}": float(domain[own].mean())}
+    known = success[own & ~np.isnan(success)]
+    return found | ({f"rollout/{of}_success:{which}": float(known.mean())} if len(known) else {})
+
+
+def _half_width(name: str, values: np.ndarray, start: np.ndarray, match: np.ndarray) -> dict[str, float]:
     """Half of the 95 % interval of the mean of what each of n episodes has.
 
         t_{G−1, 0.975} · √( G/(G−1) · Σ_g (Σ_{i∈g} (x_i − x̄))² ) / n
 
-    The G groups are the clusters, or the episodes where there is one group alone.
+    The G starts are the clusters, with the episodes of all their seats, or the matches where there is one start alone.
     """
-    _, cluster = np.unique(group, return_inverse=True)
-    if cluster.max(initial=0) == 0:  # one start: its episodes are the replicate
-        cluster = np.arange(len(values))
+    _, cluster = np.unique(start, return_inverse=True)
+    if cluster.max(initial=0) == 0:  # one start: its matches are the replicate
+        _, cluster = np.unique(match, return_inverse=True)
     sums = np.bincount(cluster, values - values.mean())
     count = len(sums)
     if count < 2:

@@ -38,6 +38,7 @@ def play_and_review(sampler: Sampler, collector: Collector, matches: Sequence[Ma
     """
     rollout: Rollout | None = None
     accepted: list[int] = []
+    dropped = 0
     seen: set[tuple[int, int]] = set()
     rounds = replayed = 0
     while matches:
@@ -54,8 +55,10 @@ def play_and_review(sampler: Sampler, collector: Collector, matches: Sequence[Ma
                 raise
             break  # what was played before is enough to go on with
         before = 0 if rollout is None else int(rollout.batch.group.max()) + 1
-        verdicts = [(before + group.index, sampler.review(group)) for group in played.groups()]
-        accepted += [index for index, verdict in verdicts if verdict.accept]
+        verdicts = [(group, sampler.review(group)) for group in played.groups()]
+        for group, verdict in verdicts:
+            accepted += [before + index for index in (group.index, *group.others) if verdict.accept]
+            dropped += not verdict.accept
         matches = [match for _, verdict in verdicts for match in verdict.replay]
         rollout = played if rollout is None else rollout.followed_by(played)
     if rollout is None:
@@ -63,7 +66,7 @@ def play_and_review(sampler: Sampler, collector: Collector, matches: Sequence[Ma
     counts = {
         "sampler/rounds": rounds,
         "sampler/replayed_groups": replayed,
-        "sampler/dropped_groups": len(np.unique(rollout.batch.group)) - len(accepted),
+        "sampler/dropped_groups": dropped,
     }
     return Reviewed(rollout, np.isin(rollout.batch.group, accepted), _metrics(sampler, rollout, counts))
 
