@@ -34,9 +34,12 @@ MATCHES = 1000 if os.environ.get("LAPWING_SOAK") else 60
 CEILINGS = {
     "bandit": (0.80, 0.25),
     "chain": (0.05, 0.0),
+    "connect_four": (0.45, 0.80),
     "expert_advice": (0.40, 0.75),
     "frozen_lake": (0.25, 0.0),
     "key_door": (0.35, 0.0),
+    "kuhn_poker": (0.75, 0.80),
+    "matrix_game": (0.0, 0.0),
     "mixture": (0.55, 0.15),
     "rotated": (0.50, 0.70),
     "search_qa": (None, 0.0),

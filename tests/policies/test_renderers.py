@@ -7,9 +7,12 @@ import pytest
 from lapwing.core.rng import generator
 from lapwing.games.bandit import BanditView
 from lapwing.games.chain import Chain, ChainView
+from lapwing.games.connect_four import ConnectFour, ConnectFourView
 from lapwing.games.expert_advice import ExpertAdvice, ExpertAdviceView
 from lapwing.games.frozen_lake import FrozenLake, FrozenLakeView
 from lapwing.games.key_door import KeyDoor, KeyDoorView
+from lapwing.games.kuhn_poker import KuhnPoker, KuhnPokerView
+from lapwing.games.matrix_game import MatrixGame, MatrixGameState
 from lapwing.games.snake import Snake, SnakeView
 from lapwing.games.tic_tac_toe import TicTacToe, TicTacToeView
 from lapwing.policies.renderers import Coordinates, Grid
@@ -23,6 +26,10 @@ ROOMS = KeyDoorView(("K_WG", "__D_", "__W_", "__W_"), row=1, column=1, carrying=
 UNLOCKED = KeyDoorView(("__WG", "__O_", "__W_", "__W_"), row=1, column=2, carrying=False)
 # row 3: _ E _ / row 2: _ P _ / row 1: P _ _
 MARKS = TicTacToeView("P__" + "_P_" + "_E_")
+# Three columns; the bottom row comes first.
+FOUR = ConnectFourView("EPP" + "_E_" + "___", 3)
+PENNIES = MatrixGame(game="matching_pennies", rounds=3)
+TOSSED = MatrixGameState(1, ((0, 1),))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +99,17 @@ class Riddle:
         (Coordinates(), BANDIT, "arms a b"),
         (Grid(), ExpertAdviceView(3, 8, (2, 0, 1)), "round 3 of 8 lost a 2 b 0 c 1"),
         (Coordinates(), ExpertAdviceView(3, 8, (2, 1, 1)), "round 3 of 8 behind a 1 b 0 c 0"),
+        (Grid(), FOUR, "board : _ _ _ / _ E _ / E P P"),
+        (Coordinates(), FOUR, "a E b P E c P"),
+        (Grid(), KuhnPokerView("Q", ()), "card Q moves none"),
+        (Coordinates(), KuhnPokerView("K", ("pass", "bet")), "card K moves pass bet"),
+        (Grid(), PENNIES.view(TOSSED, 1), "round 1 of 3 played tails heads"),
+        (Coordinates(), PENNIES.view(TOSSED, 1), "payoffs heads -1 1 tails 1 -1 round 1 of 3 played tails heads"),
+        (
+            Grid(),
+            MatrixGame(game="chicken", rounds=3, seen="counts").view(MatrixGameState(2, (), ((2, 0), (1, 1))), 0),
+            "round 2 of 3 own swerve 2 straight 0 other swerve 1 straight 1",
+        ),
         (Grid(), Riddle("why", 3), "question : why . tries : 3 ."),
         (Coordinates(), Riddle("why", 3), "question : why . tries : 3 ."),
         (Grid(), "plain words", "plain words"),
@@ -125,6 +143,10 @@ def random_views():
         KeyDoor(),
         KeyDoor(size=9),
         TicTacToe(),
+        ConnectFour(),
+        KuhnPoker(),
+        MatrixGame(rounds=3),
+        MatrixGame(game="stag_hunt", rounds=3, seen="counts"),
     )
     for game in games:
         for match in range(3):
@@ -161,7 +183,7 @@ def test_every_word_that_is_shown_was_announced_and_stands_alone(renderer):
 
 
 def test_instructions_name_every_move():
-    games: tuple[Any, ...] = (FrozenLake(), Snake(), Chain(), KeyDoor())
+    games: tuple[Any, ...] = (FrozenLake(), Snake(), Chain(), KeyDoor(), KuhnPoker())
     for game in games:
         state = game.initial(generator("start"))
         system, _ = Grid(instructions=True).messages(game.view(state, 0))

@@ -84,6 +84,7 @@ def test_a_large_replay_is_cut_by_whole_episodes(tmp_path, monkeypatch):
 
 
 def test_boards_are_letters_that_the_script_knows():
+    from lapwing.games.connect_four import ConnectFourView
     from lapwing.games.frozen_lake import FrozenLakeView
     from lapwing.games.snake import SnakeView
     from lapwing.games.tic_tac_toe import TicTacToeView
@@ -94,6 +95,7 @@ def test_boards_are_letters_that_the_script_knows():
     # The origin is at the bottom left.
     assert picture(snake)["cells"] == [".am", "bn."]
     assert picture(TicTacToeView("P___E____"))["cells"] == ["...", ".o.", "x.."]
+    assert picture(ConnectFourView("PE_" + "E__", 3))["cells"] == ["o..", "xo."]
 
 
 def test_every_letter_has_one_meaning_in_both_languages():

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.core.errors import LapwingError
-from lapwing.stats.regret import dynamic_regret, external_regret, follow_the_leader, hedge, regret_loss
+from lapwing.stats.regret import (
+    dynamic_regret,
+    external_regret,
+    follow_the_leader,
+    hedge,
+    internal_regret,
+    regret_curve,
+    regret_loss,
+)
 
 LOSS = np.array([[1.0, 0], [0, 1], [1, 0]])
 POLICY = np.array([[0.5, 0.5], [0.4, 0.6], [0.45, 0.55]])
@@ -77,3 +85,35 @@ def test_wrong_input_is_refused():
         regret_loss(np.array([]))
     with pytest.raises(LapwingError, match="temperature"):
         regret_loss(np.array([1.0]), temperature=0.0)
+
+
+def test_the_curve_and_internal_regret_by_hand():
+    # Rounds: a loses, b does not; then the other way round, twice. Played: a, b, b.
+    loss = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    played = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    # Lost 1, 2, 3; the best action lost 0, 1, 1 (a after three rounds).
+    np.testing.assert_array_equal(regret_curve(loss, played), [1.0, 1.0, 2.0])
+    # b → a saves 2, a → b saves 1.
+    assert internal_regret(loss, played) == 2.0
+
+
+def test_internal_regret_may_be_what_no_fixed_action_saves():
+    # Whoever plays a should have played b, b → c, c → a; each action alone loses as much as what was played.
+    loss = np.array([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+    played = np.eye(3)
+    assert external_regret(loss, played) == 1.0
+    assert internal_regret(loss, played) == 1.0
+    loss = np.array([[0.5, 0.0, 1.0], [1.0, 0.5, 0.0], [0.0, 1.0, 0.5]])
+    assert external_regret(loss, played) == 0.0
+    assert internal_regret(loss, played) == 0.5
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(2, 4))
+def test_the_curve_ends_at_the_regret_and_swapping_saves_at_least_a_share_of_it(seed, rounds, actions):
+    rng = np.random.default_rng(seed)
+    loss, policy = rng.normal(size=(rounds, actions)), rng.dirichlet(np.ones(actions), size=rounds)
+    assert regret_curve(loss, policy)[-1] == pytest.approx(external_regret(loss, policy), abs=1e-9)
+    internal = internal_regret(loss, policy)
+    # External regret is the sum over a of what (a → best) saves.
+    assert internal >= -1e-12
+    assert external_regret(loss, policy) <= actions * internal + 1e-9

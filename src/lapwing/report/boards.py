@@ -10,16 +10,22 @@ from lapwing.core.storage import to_plain
 from lapwing.core.types import View
 from lapwing.games.bandit import BanditView
 from lapwing.games.chain import ChainView
+from lapwing.games.connect_four import ConnectFourView
 from lapwing.games.expert_advice import ExpertAdviceView
 from lapwing.games.frozen_lake import FrozenLakeView
 from lapwing.games.key_door import KeyDoorView
+from lapwing.games.kuhn_poker import KuhnPokerView
+from lapwing.games.matrix_game import MatrixGameView
 from lapwing.games.snake import SnakeView
 from lapwing.games.tic_tac_toe import TicTacToeView
 from lapwing.games.tools.dialogue import ToolView
 from lapwing.policies.renderers import Grid
 from lapwing.report.dialogue import told
 
-_VIEWS = (BanditView, ChainView, ExpertAdviceView, FrozenLakeView, KeyDoorView, SnakeView, TicTacToeView)
+_VIEWS = (
+    *(BanditView, ChainView, ConnectFourView, ExpertAdviceView, FrozenLakeView, KeyDoorView, KuhnPokerView),
+    *(MatrixGameView, SnakeView, TicTacToeView),
+)
 _LONGEST_TEXT = 4_000
 # Of a picture's cells, as the boards of renderers write them: floor and ice, start, hole, goal, …
 _LETTERS = {".": "_", "i": "F", "s": "S", "h": "H", "g": "G", "w": "W", "k": "K", "d": "D", "u": "O", "a": "A"}

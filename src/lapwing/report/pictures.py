@@ -6,6 +6,7 @@ from typing import Any
 from lapwing.core.clean_text import printable
 from lapwing.core.types import View
 from lapwing.games.chain import ChainView
+from lapwing.games.connect_four import ConnectFourView
 from lapwing.games.frozen_lake import FrozenLakeView
 from lapwing.games.key_door import KeyDoorView
 from lapwing.games.snake import SnakeView
@@ -97,6 +98,13 @@ def _tic_tac_toe(view: TicTacToeView) -> Picture:
     return {"cells": [cells[6:9], cells[3:6], cells[0:3]], "at": None, "note": "own marks are crosses"}
 
 
+def _connect_four(view: ConnectFourView) -> Picture:
+    cells = view.cells.translate(str.maketrans("PE_", "xo."))
+    starts = reversed(range(0, len(cells), view.columns))
+    rows = [cells[start : start + view.columns] for start in starts]
+    return {"cells": rows, "at": None, "note": "own discs are crosses"}
+
+
 def _chain(view: ChainView) -> Picture:
     where = f"cell {view.cell} of {view.length}, {view.step} decisions made"
     return {"cells": ["." * view.length + "g"], "at": [0, view.cell], "note": where}
@@ -107,6 +115,7 @@ _BOARDS: dict[type, Callable[[Any], Picture]] = {
     KeyDoorView: _key_door,
     SnakeView: _snake,
     TicTacToeView: _tic_tac_toe,
+    ConnectFourView: _connect_four,
     ChainView: _chain,
 }
 

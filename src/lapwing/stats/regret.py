@@ -31,6 +31,55 @@ def external_regret(loss: np.ndarray, policy: np.ndarray) -> float:
     return float(np.sum(loss * policy) - loss.sum(axis=0).min())
 
 
+def regret_curve(loss: np.ndarray, policy: np.ndarray) -> np.ndarray:
+    """The external regret after each round: Σ_{s≤t} ⟨l_s, π_s⟩ − min_a Σ_{s≤t} l_{s,a}.
+
+    Provenance: general knowledge; the constants are Lapwing's choice.
+
+    Reference: Cesa-Bianchi and Lugosi 2006, "Prediction, Learning, and Games", section 2.1.
+      https://doi.org/10.1017/CBO9780511546921
+
+    Args:
+      loss: l, [rounds, actions], finite.
+      policy: π, same shape.
+
+    Returns:
+      float64 [rounds], in units of loss; the last is `external_regret`.
+
+    Raises:
+      LapwingError: as of `external_regret`.
+    """
+    loss, policy = _checked(loss, policy)
+    return np.cumsum((loss * policy).sum(axis=1)) - np.cumsum(loss, axis=0).min(axis=1)
+
+
+def internal_regret(loss: np.ndarray, policy: np.ndarray) -> float:
+    """Loss beyond that of playing one action wherever one certain other was played.
+
+        Regret = max_{a, b} Σ_t π_{t,a} (l_{t,a} − l_{t,b})
+
+    Where no player has any on average, the joint play is a correlated equilibrium; external regret only makes it a
+    coarse one. It is at most the external regret with two actions, and may be more with three.
+
+    Provenance: general knowledge; the constants are Lapwing's choice.
+
+    Reference: Foster and Vohra 1999, "Regret in the On-Line Decision Problem". https://doi.org/10.1006/game.1999.0740
+
+    Args:
+      loss: l, [rounds, actions], finite.
+      policy: π, same shape.
+
+    Returns:
+      The regret, ≥ 0, in units of loss.
+
+    Raises:
+      LapwingError: as of `external_regret`.
+    """
+    loss, policy = _checked(loss, policy)
+    instead = policy.T @ loss  # [a, b]: what b would have lost where a was played
+    return float((np.diag(instead)[:, None] - instead).max())
+
+
 def dynamic_regret(loss: np.ndarray, policy: np.ndarray) -> float:
     """Loss beyond that of the best action of every single round.
 

@@ -6,7 +6,8 @@ A renderer works on the views of all shipped games and prints any other view fie
 What a text gives away: `grid` shows the bare board. `coordinates` adds what a causal model must otherwise search
 for: on the lake the player's row and column and the cells nearby (a help that on a 4x4 map shows much of it), on
 Snake signed offsets to the apples and what lies on the four neighbouring cells (close to a list of safe moves), among
-rooms signed offsets to key, door and goal, at tic-tac-toe the names of the cells instead of their places.
+rooms signed offsets to key, door and goal, at tic-tac-toe the names of the cells instead of their places, at connect
+four each column's discs instead of the board, in a matrix game the payoffs.
 With `nearby=0` the neighbour cells are left out and the text is as lossless as the grid, with `bodies=False` on Snake
 it is not: what lies beyond the neighbours may hide a body.
 """
@@ -19,12 +20,26 @@ from lapwing.core.errors import UserError
 from lapwing.core.types import Message, View
 from lapwing.games.bandit import BanditView
 from lapwing.games.chain import ChainView
+from lapwing.games.connect_four import ConnectFourView
 from lapwing.games.expert_advice import ExpertAdviceView
 from lapwing.games.frozen_lake import FrozenLakeView
 from lapwing.games.key_door import KeyDoorView
+from lapwing.games.kuhn_poker import KuhnPokerView
+from lapwing.games.matrix_game import MatrixGameView
 from lapwing.games.snake import SnakeView
 from lapwing.games.tic_tac_toe import TicTacToeView
-from lapwing.policies.renderers import _bandit, _chain, _expert_advice, _key_door, _lake, _snake, _tic_tac_toe
+from lapwing.policies.renderers import (
+    _bandit,
+    _chain,
+    _connect_four,
+    _expert_advice,
+    _key_door,
+    _kuhn_poker,
+    _lake,
+    _matrix_game,
+    _snake,
+    _tic_tac_toe,
+)
 from lapwing.policies.renderers._tool_dialogue import ToolDialogue
 
 __all__ = ["Coordinates", "Grid", "ToolDialogue"]
@@ -38,6 +53,9 @@ _MODULES: dict[type, Any] = {
     ExpertAdviceView: _expert_advice,
     KeyDoorView: _key_door,
     TicTacToeView: _tic_tac_toe,
+    ConnectFourView: _connect_four,
+    KuhnPokerView: _kuhn_poker,
+    MatrixGameView: _matrix_game,
 }
 _GRIDS: dict[type, Callable[[Any], str]] = {
     FrozenLakeView: _lake.grid,
@@ -47,6 +65,16 @@ _GRIDS: dict[type, Callable[[Any], str]] = {
     ExpertAdviceView: _expert_advice.text,
     KeyDoorView: _key_door.grid,
     TicTacToeView: _tic_tac_toe.grid,
+    ConnectFourView: _connect_four.grid,
+    KuhnPokerView: _kuhn_poker.text,
+    MatrixGameView: _matrix_game.text,
+}
+# Those whose text in coordinates has no settings.
+_COORDINATES: dict[type, Callable[[Any], str]] = {
+    ExpertAdviceView: _expert_advice.coordinates,
+    TicTacToeView: _tic_tac_toe.coordinates,
+    ConnectFourView: _connect_four.coordinates,
+    MatrixGameView: _matrix_game.coordinates,
 }
 
 
@@ -119,11 +147,7 @@ class Coordinates:
             return _snake.coordinates(view, nearby=self.nearby, bodies=self.bodies)
         if isinstance(view, KeyDoorView):
             return _key_door.coordinates(view, nearby=self.nearby)
-        if isinstance(view, TicTacToeView):
-            return _tic_tac_toe.coordinates(view)
-        if isinstance(view, ExpertAdviceView):
-            return _expert_advice.coordinates(view)
-        return _GRIDS.get(type(view), _fields)(view)
+        return (_GRIDS | _COORDINATES).get(type(view), _fields)(view)
 
 
 def _messages(view: View, text: str, instructions: bool | str, reply_format: str) -> list[Message]:
