@@ -1,9 +1,11 @@
-"""Write reference.md, methods.md and the tables of other pages: `make docs`. With --check, fail if one is old."""
+"""Write reference.md, methods.md, games.md and the tables of other pages: `make docs`. --check: fail if one is old."""
 
 import argparse
 import sys
 from pathlib import Path
 
+import games_numbers
+import games_tables
 import methods_tables
 import performance_tables
 import reliability_tables
@@ -68,11 +70,16 @@ def page() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    if (new := games_numbers.missing()) and check:
+        sys.exit(f"docs/games.json has no numbers of {', '.join(new)}; run `make docs`.")
+    if new:
+        games_numbers.measure(new)
     paths = {PAGE.with_name(name): tables for name, tables in TABLES.items()}
     texts = {path: tables.with_tables(path.read_text(encoding="utf-8")) for path, tables in paths.items()}
     texts[PAGE] = page()
     texts[PAGE.with_name("methods.md")] = methods_tables.page()
-    check = parser.parse_args().check
+    texts[PAGE.with_name("games.md")] = games_tables.page()
     for path, text in texts.items():
         if not check:
             path.write_text(text, encoding="utf-8")

@@ -388,7 +388,7 @@ class CountsItsInstances(Walk):
         object.__setattr__(self, "number", next(self.instances))
 
     def view(self, state, player):
-        return (state, self.number)  # pyright: ignore[reportAttributeAccessIssue]
+        return (state.place, self.number)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ import pytest
 
 from lapwing import build
 from lapwing.core import registry
+from lapwing.core.errors import LapwingError
 from lapwing.core.rng import generator
 from lapwing.core.storage import canonical_json
 from lapwing.core.types import Match
+from lapwing.evaluation.null_agents import null_returns
 from lapwing.games.search_qa import SearchQa
 from lapwing.games.tools.dialogue import ToolGame, ToolState
 from lapwing.generation.scripted import Scripted
@@ -132,6 +134,21 @@ def test_f62_who_understands_nothing_stays_below_the_ceiling(name, tokenizer):
         assert won(game, opponents, agent(say, game, tokenizer)) <= by_rote, label
     if by_chance is not None:
         assert won(game, opponents, Random()) <= by_chance
+
+
+# Fails when a game pays who never looks at it more than it says itself.
+@pytest.mark.parametrize("name", registry.names("games"))
+def test_f62_who_never_looks_gets_no_more_than_the_game_says(name):
+    try:
+        game, _ = made(name)
+    except LapwingError as error:
+        pytest.skip(f"a package is missing: {error}")
+    ceiling = getattr(game, "null_ceiling", None)
+    if ceiling is None:
+        pytest.skip(f"{name} states no ceiling for its defaults")
+    # The ceiling is against random play; a scripted opponent may be weaker.
+    for found in null_returns(game, range(MATCHES)):
+        assert not found.exceeds(ceiling), f"{found.agent}: {found.mean} ± {found.half_width}"
 
 
 # Fails when the rewards of search pay for the form of a reply, or a copied result as much as an answer.

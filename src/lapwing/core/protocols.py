@@ -33,7 +33,9 @@ class Game(Protocol):
     `outcomes(state, actions)` enumerate chance exactly; `heuristic(state, player)` is a simple strategy;
     `words()` lists the vocabulary of the views; `for_split(split)` restricts the starts to one split;
     `best_known`, a `BestKnown`, is the best mean return that is known where the optimum cannot be computed;
-    `null_ceiling`, a float, is the mean return that nobody exceeds who never looks at the view.
+    `null_ceiling`, a float, is the mean return in at most 100 steps that nobody exceeds who never looks at the view:
+    no-op, random, echo and spam (`lapwing.policies.null_agents`); with several players in seat 0 against random play.
+    Either may be None for settings of which it is not known.
     """
 
     @property

@@ -70,7 +70,7 @@ def names(folder: str) -> list[str]:
     return sorted(found - _NOT_METHODS.get(folder, set()))
 
 
-def _home(folder: str, name: str) -> Path:
+def home(folder: str, name: str) -> Path:
     """The file that holds a method."""
     inner = [path for one in _INSIDE.get(folder, ()) if (path := _ROOT / folder / one / f"{name}.py").is_file()]
     return inner[0] if inner else _ROOT / folder / f"{name}.py"
@@ -93,7 +93,7 @@ def resolve(folder: str, name: str, *, allow_code: tuple[str, ...] = ()) -> Call
     refuse_ambiguous(name)
     if name not in known:
         raise UserError(f"There is no {shown(name)} in {folder}; {nearest(name, known)}")
-    inside = _home(folder, name).relative_to(_ROOT).with_suffix("")
+    inside = home(folder, name).relative_to(_ROOT).with_suffix("")
     module = importlib.import_module(".".join(("lapwing", *inside.parts)))
     found = getattr(module, name, None) or getattr(module, class_name(name))
     return found
@@ -145,7 +145,7 @@ def class_name(name: str) -> str:
 
 def describe(folder: str, name: str) -> Entry:
     """Read a method's line, source and constants from its file without importing it."""
-    tree = ast.parse(_home(folder, name).read_text(encoding="utf-8"))
+    tree = ast.parse(home(folder, name).read_text(encoding="utf-8"))
     constants: dict[str, Any] = {}
     docstring = ""
     for node in tree.body:

@@ -39,6 +39,9 @@ class Bandit:
     Start: always the same. Reward: 1 if the arm pays, else 0. End: after one decision; it is a success if the arm
     paid. The smallest game there is, where the truth is known by hand.
 
+    Reference: Sutton and Barto 2018, "Reinforcement Learning: An Introduction", chapter 2.
+      http://incompleteideas.net/book/the-book-2nd.html
+
     Attributes:
       arms: probability that each arm pays, in [0, 1]; 1 to 26 arms.
     """
@@ -58,6 +61,11 @@ class Bandit:
             if not 0.0 <= probability <= 1.0:
                 raise UserError(f"An arm pays with a probability in [0, 1], not {probability}; set game.arms.")
         object.__setattr__(self, "arms", arms)
+
+    @property
+    def null_ceiling(self) -> float:
+        """What is paid on average to who draws an arm, or always pulls the first."""
+        return max(sum(self.arms) / len(self.arms), self.arms[0])
 
     def initial(self, rng: np.random.Generator) -> BanditState:
         """No arm was pulled yet."""

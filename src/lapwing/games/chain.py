@@ -71,6 +71,9 @@ class Chain:
     is a function of the view. The number of states is least, (n + 1)(n + 2)/2, for payment at once and at the end; it
     is largest, 108 for n = 8 and 514 for n = 12, for delays of about half the length.
 
+    Reference: a game of Lapwing's own, in the manner of the memory and noise experiments of Osband et al. 2020,
+      "Behaviour Suite for Reinforcement Learning". https://arxiv.org/abs/1908.03568
+
     Attributes:
       length: of the chain, in decisions, 1 to 64.
       delay: decisions between earning and payment, at least 0.
@@ -103,6 +106,16 @@ class Chain:
         """At worst a whole chain is taken back and at best one is paid, each with its noise."""
         most = 2.0 if self.noise else 1.0
         return -most, most
+
+    @property
+    def null_ceiling(self) -> float:
+        """What left and right in turn earn on an endless chain; random walks, right half of the time, earn less.
+
+        The last cell is the number of decisions since the last way back. Of (1 − s), s, (1 − s), … that is on average
+        (1 − s + p) / (1 − p) with p = s · (1 − s).
+        """
+        kept, both = 1.0 - self.slip, self.slip * (1.0 - self.slip)
+        return (kept + both) / (1.0 - both) / self.length
 
     def optimal_value(self) -> float:
         """V* of the start, by the formula above."""

@@ -87,6 +87,17 @@ class ExpertAdvice:
             raise UserError(f"game.process is 'random' or 'leader_set', not '{self.process}'.")
         object.__setattr__(self, "means", means)
 
+    @property
+    def null_ceiling(self) -> float:
+        """What who draws an expert, or always follows the same, gets at most: never less regret than this.
+
+        Where the chances are dealt, an expert that was chosen blindly loses mean(means) a round, and the best one at
+        most min(means). Against the leader each expert loses every n-th round.
+        """
+        if self.process == "leader_set":
+            return self.rounds // len(self.means) - self.rounds / len(self.means)
+        return self.rounds * (min(self.means) - sum(self.means) / len(self.means))
+
     def initial(self, rng: np.random.Generator) -> ExpertAdviceState:
         """Deal the chances."""
         return self._start(tuple(self.means[i] for i in rng.permutation(len(self.means))))

@@ -42,6 +42,8 @@ class Mixture:
     Per game the parts `<name>.played`, `<name>.return` and `<name>.won` are told: their means over all episodes are
     its share, its share times its return, and its share times its success. A game named twice is told as `<name>-2`.
 
+    Reference: none; a way to play several games in one run.
+
     Attributes:
       games: tables of a game's name and settings, and of its `weight` (1 if left out); 2 to 16 of them, each with one
         player.
@@ -84,6 +86,13 @@ class Mixture:
     def has_success(self) -> bool:
         """Whether every game knows success."""
         return all(getattr(game, "has_success", False) for game in self.members)
+
+    @property
+    def null_ceiling(self) -> float | None:
+        """The mean of the games' own, by their weights; None where one has none."""
+        found = [getattr(game, "null_ceiling", None) for game in self.members]
+        known = [weight * ceiling for weight, ceiling in zip(self.weights, found, strict=True) if ceiling is not None]
+        return sum(known) if len(known) == len(found) else None
 
     def for_split(self, split: str) -> "Mixture":
         """Every game restricted to one split."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from lapwing.core.errors import UserError, nearest
 from lapwing.core.storage import canonical_json
-from lapwing.core.types import Answer, ToolCall
+from lapwing.core.types import Answer, BestKnown, ToolCall
 from lapwing.games.search.source import NOTHING_FOUND, Source, query_of
 from lapwing.games.search.world import Question, make_world
 from lapwing.games.tools import qa
@@ -145,6 +145,28 @@ class SearchQa(ToolGame):
         # A turn pays 0.4 at most; the rest is for the rounding of totals that are subtracted.
         most = abs(self.turn_weight) * (0.5 + self.search_penalty * self.max_turns)
         return -most, most
+
+    @property
+    def best_known(self) -> BestKnown | None:
+        """Every part of the reward at its most, where the gold query and the right answer get them all.
+
+        With several hops or with aliases some parts cannot be had for every question; of texts from elsewhere nobody
+        knows.
+        """
+        weights = {**(self.turn_weights if self.max_turns else {}), **self.outcome_weights}
+        is_plain = self.hops == 1 and self.aliases == 0 and not (self.dataset or self.corpus or self.tool_policy)
+        if self.rewards != "v1" or not is_plain or min(weights.values()) < 0.0:
+            return None
+        return BestKnown(
+            sum(weights.values()), "every part of the reward at its most: the gold query, then the right answer"
+        )
+
+    @property
+    def null_ceiling(self) -> float | None:
+        """What is paid for no answer, or for a wrong one; None where the answer may stand in the question."""
+        if self.dataset or self.corpus:
+            return None
+        return 0.0 if self.rewards == "v1" else paid.outcome_v2(correct=False, well_formed=True)
 
     @property
     def turn_weights(self) -> Mapping[str, float]:

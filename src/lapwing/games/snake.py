@@ -10,11 +10,13 @@ from typing import ClassVar
 import numpy as np
 
 from lapwing.core.errors import UserError
-from lapwing.core.types import Transition
+from lapwing.core.types import BestKnown, Transition
 
 ACTIONS = ("up", "down", "left", "right")
 _MOVES: dict[str, tuple[int, int]] = {"up": (0, 1), "down": (0, -1), "left": (-1, 0), "right": (1, 0)}
 
+# Mean return of the heuristic on the default board.
+_HEURISTIC = 11.83
 Cell = tuple[int, int]
 Body = tuple[Cell, ...]
 
@@ -76,6 +78,9 @@ class Snake:
     survivor gets nothing for it. It also ends when the snakes fill the whole board, apples and all. There is no
     notion of success; a cap on the number of rounds belongs to the sampler.
 
+    Reference: the rules are Lapwing's; Dilkes et al. 2025, "Reinforced Language Models for Sequential Decision Making",
+      train on a game of this name. https://arxiv.org/abs/2508.10839
+
     Attributes:
       width: cells from left to right, 2 to 64.
       height: cells from bottom to top, 2 to 64.
@@ -127,6 +132,34 @@ class Snake:
         """From the worst of dying, surviving and eating to the best."""
         rewards = (self.death_reward, self.step_reward, self.step_reward + self.apple_reward)
         return min(rewards), max(rewards)
+
+    @property
+    def best_known(self) -> BestKnown | None:
+        """Perfect play of one snake that is paid for apples, where there is a way round the board; else what was seen.
+
+        A snake that follows a cycle through all cells never meets itself: its body lies behind it on the cycle, and
+        while an apple is left the cell before it is free. A board with an odd number of cells has no such cycle.
+        """
+        if self.num_snakes > 1 or self.step_reward != 0.0 or self.apple_reward <= 0.0:
+            return None
+        most = self.width * self.height - 1
+        if most % 2 == 1:
+            said = f"perfect play: all {most} apples, along a cycle through all cells, without a cap on steps"
+            return BestKnown(most * self.apple_reward, said)
+        if (self.width, self.height, self.apples, self.apple_reward, self.death_reward) == (5, 5, 1, 1.0, -1.0):
+            said = "the heuristic in 500 matches of at most 100 steps (python docs/games_numbers.py snake)"
+            return BestKnown(_HEURISTIC, f"{said}; nobody gets more than {most}")
+        return None
+
+    @property
+    def null_ceiling(self) -> float | None:
+        """What who turns at random, or to and fro, gets at most in 100 steps: less than an apple, or its death.
+
+        It was measured on boards from 2 x 2 to 10 x 10 with up to an apple on five cells; of others nothing is known.
+        """
+        if self.apples > max(1, self.width * self.height // 5) or self.step_reward > 0.0 or self.death_reward > 0.0:
+            return None
+        return 0.0 if 0.0 <= self.apple_reward <= -self.death_reward else max(0.0, self.apple_reward)
 
     def initial(self, rng: np.random.Generator) -> SnakeState:
         """Lay the apples and then the snakes on different cells."""
