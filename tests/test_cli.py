@@ -319,14 +319,14 @@ def test_a_run_without_a_name_goes_to_runs(lapwing, tmp_path, small):
 # ---------------------------------------------------------------------------------------------------------------------
 # Evaluation and report.
 
-MEASURES = {"success", "score", "return", "length", "valid", "tokens_per_step", "parts"}
+MEASURES = {"success", "score", "return", "length", "valid", "tokens_per_step", "context_tokens_per_step", "regret"}
 
 
 def check_schema(result):
     assert list(result) == ["game", "episodes", "seed", "policies"]
     for measures in result["policies"].values():
-        assert set(measures) == MEASURES
-        intervals = [measures[name] for name in MEASURES - {"parts"}] + list(measures["parts"].values())
+        assert set(measures) == {*MEASURES, "regret_curve", "regret_growth", "parts"}
+        intervals = [measures[name] for name in MEASURES] + list(measures["parts"].values())
         assert all(measure is None or set(measure) == {"mean", "low", "high"} for measure in intervals)
 
 

@@ -23,7 +23,7 @@ from lapwing import build, cli
 from lapwing.api.paired_runs import Job, is_finished, refuse_foreign, train_all
 from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.storage import read_json, write_json, write_text
-from lapwing.report.comparison import improvement_matrix, write_comparison
+from lapwing.report.comparison import improvement_matrix, token_table, write_comparison
 
 A, B, C = "bandit_tiny", "bandit_tiny_uniform", "bandit_tiny_all"
 # Small enough for a run in a few seconds, most of which are imports.
@@ -38,7 +38,7 @@ SHORT = (
 def measured(mean):
     found = {"mean": mean, "low": mean - 0.02, "high": mean + 0.02}
     measures = {"success": found, "score": None, "return": found, "length": found}
-    return {**measures, "valid": found, "tokens_per_step": found}
+    return {**measures, "valid": found, "tokens_per_step": found, "context_tokens_per_step": found}
 
 
 def prepare(folder, recipe, seed, value, *, weights="w", episodes=64, overrides=(), **manifest):
@@ -239,8 +239,29 @@ def test_without_progress_there_is_no_threshold(tmp_path):
     prepare_all(tmp_path, {A: [0.5], B: [0.4]})
     found = lapwing.compare([A, B], seeds=1, run=tmp_path).result
     assert found["threshold"] is None
-    assert set(found["recipes"][A]["cost"]) == {"tokens", "learning_seconds", "credit_seconds"}
+    assert set(found["recipes"][A]["cost"]) == COST - {"reached", "episodes_to_threshold", "seconds_to_threshold"}
     assert "no threshold to reach" in (tmp_path / "comparison.html").read_text("utf-8")
+
+
+def test_what_was_read_and_written_at_a_step_stands_beside_the_success(tmp_path):
+    # Fails when context and reply are exchanged, or a run that did not count them counts as 0.
+    prepare_all(tmp_path, {A: [0.9, 0.9], B: [0.5, 0.5]})
+    for name, seed, read in ((A, 0, 40.0), (A, 1, 44.0), (B, 0, None), (B, 1, 7.0)):
+        path = tmp_path / name / str(seed) / "evaluation.json"
+        evaluation = read_json(path)
+        trained = evaluation["policies"]["trained"]
+        trained["tokens_per_step"] = {"mean": 3.0, "low": 3.0, "high": 3.0}
+        if read is None:
+            del trained["context_tokens_per_step"]
+        else:
+            trained["context_tokens_per_step"] = {"mean": read, "low": read, "high": read}
+        write_json(path, evaluation)
+    found = lapwing.compare([A, B], seeds=2, run=tmp_path).result
+    assert found["recipes"][A]["cost"]["context_tokens_per_step"] == {"value": 42.0, "low": 40.0, "high": 44.0}
+    assert found["recipes"][A]["cost"]["reply_tokens_per_step"]["value"] == 3.0
+    assert found["recipes"][B]["cost"]["context_tokens_per_step"] is None
+    assert [row[:3] for row in token_table(found).rows] == [[A, "42.0 [40.0, 44.0]", "3.0"], [B, "–", "3.0"]]
+    assert "42.0 [40.0, 44.0]" in (tmp_path / "comparison.html").read_text("utf-8")
 
 
 def test_seeds_that_did_not_improve_or_had_faults_are_named(tmp_path):
@@ -298,12 +319,12 @@ SCHEMA = {
 }
 RECIPE = {"mean", "iqm", "median", "worst", "episodes", "trained_episodes", "learning_seconds", "cost", "curve", "runs"}
 COST = {
-    *("tokens", "learning_seconds", "credit_seconds"),
+    *("tokens", "learning_seconds", "credit_seconds", "context_tokens_per_step", "reply_tokens_per_step"),
     *("reached", "episodes_to_threshold", "seconds_to_threshold"),
 }
 RUN = {
     *("seed", "value", "greedy", "episodes", "trained_episodes", "learning_seconds", "initial_weights"),
-    *("tokens", "credit_seconds", "untrained", "improved", "faults"),
+    *("tokens", "credit_seconds", "untrained", "improved", "faults", "context_tokens", "reply_tokens"),
 }
 PAIR = {
     *("first", "second", "difference", "probability_of_improvement", "p", "p_holm", "separated", "sentence"),

@@ -9,8 +9,8 @@ from lapwing.games.frozen_lake import FrozenLakeView
 from lapwing.models.tiny import CHAT_TEMPLATE
 from lapwing.policies.agent import InvalidRule
 from lapwing.policies.baselines import Heuristic
-from lapwing.policies.contexts import CurrentPlan, LastK, StateOnly, Transcript
-from lapwing.policies.parsers import Bare, Hierarchical, Tags
+from lapwing.policies.contexts import CurrentPlan, LastK, StateOnly, Summary, Transcript
+from lapwing.policies.parsers import Bare, Hierarchical, Notes, Tags
 
 LEGAL = ("left", "down", "right", "up")
 VIEWS = [FrozenLakeView(("SF", "FG"), 0, 0, False), FrozenLakeView(("SF", "FG"), 0, 1, False)]
@@ -247,14 +247,59 @@ def test_a_teacher_that_plans_keeps_what_it_followed(plan_tokenizer):
     assert {plan.subgoal for plan in plans} == {"key", "door", "goal"}
 
 
+@pytest.fixture(scope="module")
+def notes_tokenizer():
+    from lapwing.games.frozen_lake import ACTIONS
+    from lapwing.models.tiny import tiny_tokenizer
+    from lapwing.policies.renderers import Grid
+
+    return tiny_tokenizer(Grid().words(VIEWS[0]) | Notes(lexicon=("ice", "hole")).words(ACTIONS) | {"hm"})
+
+
+def test_a_summary_is_read_back_and_is_a_part_of_the_reply(notes_tokenizer):
+    # Fails when the text is not among the reply tokens, which are trained on, or the context extends the last one.
+    replies = [
+        "<summary> ice </summary> <action> up </action>",
+        "hm",
+        "<summary> hole </summary> <action> left </action>",
+    ]
+    given = {"context": Summary(), "parser": Notes(lexicon=("ice", "hole"))}
+    agent = planning_agent(notes_tokenizer, lambda _text, key: replies[key % 3], **given)
+    decisions = dialogue(agent, [*replies, *replies], VIEWS)
+    shown = [notes_tokenizer.decode(decision.context) for decision in decisions]
+    assert "<summary>" not in shown[0]
+    assert "<summary> ice </summary> <|im_end|>" in shown[1]
+    assert "<summary> ice </summary> <|im_end|>" in shown[2]
+    assert "<summary> hole </summary> <|im_end|>" in shown[3]
+    assert [decision.extends for decision in decisions] == [0] * len(decisions)
+    assert notes_tokenizer.decode(decisions[0].token).startswith(replies[0])
+    assert len(decisions[0].logprob) == len(decisions[0].token) >= 6
+
+
+def test_a_teacher_with_notes_repeats_what_is_carried(notes_tokenizer):
+    from lapwing.games.frozen_lake import FrozenLake
+
+    game = FrozenLake(map_name="4x4")
+    state = game.initial(np.random.default_rng(0))
+    given = {"context": Summary(), "parser": Notes(lexicon=("ice", "hole"), keep_share=1.0)}
+    agent = planning_agent(notes_tokenizer, lambda _text, _key: "never asked", teacher=Heuristic(), **given)
+    memory, texts = None, []
+    for key in range(8):
+        question = Ask(game.view(state, 0), LEGAL, memory, key, game, state, 0, 5)
+        ((decision, memory),) = agent.act_many([question])
+        texts.append(decision.text)
+    assert len(set(texts)) == 1
+    assert texts[0].endswith("<action> right </action>")
+
+
 def merging_tokenizer(pieces):
     """A subword tokenizer that likes long pieces and has every character besides."""
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
 
     characters = [chr(code) for code in range(32, 127)]
-    vocabulary = [("<unk>", -100.0), *((c, -10.0) for c in characters), *((p, -1.0) for p in pieces)]
-    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=0))
+    lexicon = [("<unk>", -100.0), *((c, -10.0) for c in characters), *((p, -1.0) for p in pieces)]
+    tokenizer = Tokenizer(models.Unigram(lexicon, unk_id=0))
     tokenizer.decoder = decoders.Fuse()  # pyright: ignore[reportAttributeAccessIssue]
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -1,7 +1,7 @@
 import pytest
 
 from lapwing.core.errors import UserError
-from lapwing.policies.contexts import CurrentPlan, LastK, StateOnly, Transcript
+from lapwing.policies.contexts import CurrentPlan, LastK, Scratchpad, StateOnly, Summary, Transcript
 
 SYSTEM = {"role": "system", "content": "rules"}
 
@@ -94,3 +94,66 @@ def test_the_subgoal_that_is_followed_is_shown_and_nothing_else(replies, followe
     shown = f"now <subgoal> {followed} </subgoal>" if followed else "now"
     assert context.messages([SYSTEM, user("now")], memory) == [SYSTEM, user(shown)]
     assert context.current(memory) == followed
+
+
+def told(context, replies):
+    """The memory after these replies."""
+    memory = None
+    for text in replies:
+        memory = context.remember(memory, [SYSTEM, user("before")], text)
+    return memory
+
+
+def note(tag, text):
+    return f"<{tag}> {text} </{tag}> <action> up </action>"
+
+
+# What both do with a text, with no tags, with an open tag, and with two pairs.
+CARRIED = [
+    ([], ""),
+    (["one"], "one"),
+    (["one", "two"], "two"),
+    (["one", None], "one"),
+    ([None], ""),
+    (["a  b"], "a  b"),
+]
+
+
+@pytest.mark.parametrize("context", [Summary(), Scratchpad()], ids=["summary", "scratchpad"])
+@pytest.mark.parametrize(("texts", "carried"), CARRIED)
+def test_the_last_text_is_carried_and_nothing_else(context, texts, carried):
+    # Fails when texts are joined, the first one stays, or a reply without one forgets.
+    tag = context.carries
+    replies = ["<action> up </action>" if text is None else note(tag, text) for text in texts]
+    memory = told(context, replies)
+    shown = f"now <{tag}> {carried} </{tag}>" if carried else "now"
+    assert context.messages([SYSTEM, user("now")], memory) == [SYSTEM, user(shown)]
+    assert context.current(memory) == carried
+
+
+@pytest.mark.parametrize("context", [Summary(), Scratchpad()], ids=["summary", "scratchpad"])
+def test_a_text_that_is_not_closed_or_has_the_other_tag_is_none(context):
+    other = {"summary": "notes", "notes": "summary"}[context.carries]
+    opened = f"<{context.carries}> half <action> up </action>"
+    assert context.current(told(context, [note(context.carries, "kept"), opened, note(other, "wrong")])) == "kept"
+
+
+def test_an_empty_summary_is_missing_but_empty_notes_wipe():
+    assert Summary().current(told(Summary(), [note("summary", "kept"), note("summary", "")])) == "kept"
+    assert Scratchpad().current(told(Scratchpad(), [note("notes", "gone"), note("notes", "")])) == ""
+
+
+@pytest.mark.parametrize("make", [Summary, Scratchpad])
+@pytest.mark.parametrize(
+    ("cap", "text", "kept"),
+    [(7, "one two", "one two"), (6, "one two", "one"), (3, "one two", "one"), (2, "one two", "on"), (4, "o  two", "o")],
+)
+def test_what_is_carried_is_cut_after_a_word(make, cap, text, kept):
+    context = make(max_characters=cap)
+    assert context.current(told(context, [note(context.carries, text)])) == kept
+
+
+@pytest.mark.parametrize("make", [Summary, Scratchpad])
+def test_a_cap_below_one_character_is_refused(make):
+    with pytest.raises(UserError, match="max_characters is at least 1, not 0"):
+        make(max_characters=0)

@@ -2,7 +2,7 @@ import pytest
 
 from lapwing.core import rng
 from lapwing.core.errors import UserError
-from lapwing.policies.parsers import Bare, Hierarchical, Invalid, Plan, Tags, read_plan
+from lapwing.policies.parsers import Bare, Hierarchical, Invalid, Notes, Plan, Tags, read_plan
 
 LEGAL = ("left", "down", "right", "up")
 
@@ -185,3 +185,50 @@ def test_every_composed_plan_parses_and_uses_announced_words():
 def test_impossible_plans_are_refused(settings):
     with pytest.raises(UserError, match=r"parser\."):
         Hierarchical(**settings)
+
+
+def test_a_reply_with_notes_is_read_as_tags_are():
+    parser = Notes()
+    assert parser.parse("<summary> up </summary> <action> left </action>", LEGAL) == "left"
+    assert parser.parse("<action> left </action>", LEGAL) == "left"
+    assert isinstance(parser.parse("<summary> left </summary>", LEGAL), Invalid)
+
+
+def test_composed_notes_without_a_lexicon_are_a_log_of_what_was_done():
+    parser = Notes(length=3)
+    assert parser.compose_after("up", "", 0) == "<summary> up </summary> <action> up </action>"
+    assert parser.compose_after("up", "left down", 0) == "<summary> left down up </summary> <action> up </action>"
+    assert parser.compose_after("up", "a b c d", 0) == "<summary> c d up </summary> <action> up </action>"
+    assert parser.compose("up") == "<summary> up up up </summary> <action> up </action>"
+
+
+def test_composed_notes_from_a_lexicon_are_kept_or_drawn_anew():
+    parser = Notes(tag="notes", lexicon=("red", "green"), keep_share=0.75)
+    keys = [rng.fold(0, "notes", number) for number in range(2000)]
+    first = [parser.compose_after("up", "", key) for key in keys]
+    assert first == [parser.compose_after("up", "", key) for key in keys]
+    red = "<notes> red </notes> <action> up </action>"
+    assert set(first) == {red, red.replace("red", "green")}
+    assert first.count(red) / 2000 == pytest.approx(0.5, abs=4 * 0.5 / 2000**0.5)
+    later = [parser.compose_after("up", "blue", key) for key in keys]
+    kept = sum("blue" in text for text in later) / 2000
+    assert kept == pytest.approx(0.75, abs=4 * (0.25 * 0.75 / 2000) ** 0.5)
+
+
+@pytest.mark.parametrize("parser", [Notes(), Notes(length=2), Notes(lexicon=("red", "green"), length=2)])
+def test_composed_notes_parse_use_announced_words_and_are_no_longer_than_announced(parser):
+    for key in range(40):
+        for current in ("", "up", "left up"):
+            text = parser.compose_after("left", current, key)
+            assert parser.parse(text, LEGAL) == "left"
+            assert set(text.split()) <= parser.words(LEGAL)
+            assert len(text.split()) <= len(parser.compose("left").split())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"tag": "action"}, {"lexicon": ("a b",)}, {"lexicon": ("<a",)}, {"length": 0}, {"keep_share": 1.5}],
+)
+def test_impossible_notes_are_refused(settings):
+    with pytest.raises(UserError, match=r"parser\."):
+        Notes(**settings)

@@ -20,7 +20,7 @@ from lapwing.training.run_folder import RunFolder
 
 Watcher = Callable[[dict[str, Any]], None]
 # Of the players without a model, in the order of a page.
-_PLAYERS = ("random", "guess", "heuristic", "optimal")
+_PLAYERS = ("random", "guess", "heuristic", "ucb1", "lin_ucb", "thompson", "greedy", "bayes", "optimal")
 
 
 @dataclass(frozen=True)
@@ -320,7 +320,15 @@ def _result(run: RunFolder, measure: str) -> Any:
         untrained=before.mean,
         improved=difference(after, before).low > 0,
         faults=len(read_json_lines(run.faults)),
+        # An evaluation of an earlier version counts no contexts.
+        context_tokens=_mean_of(policies["trained"], "context_tokens_per_step"),
+        reply_tokens=_mean_of(policies["trained"], "tokens_per_step"),
     )
+
+
+def _mean_of(measures: Mapping[str, Any], name: str) -> float | None:
+    found = measures.get(name)
+    return None if found is None else found["mean"]
 
 
 def _initial_weights(run: Path) -> str:

@@ -170,7 +170,10 @@ def _context_tokens(main: build.StagePlan) -> int:
     if not context.keeps_memory:
         return first
     shown = main.sampler.settings["max_steps"] if context.append_only else getattr(context, "k", 0)
-    return first + shown * (main.generation.settings["max_tokens"] + first // 2)
+    # A text that is carried came from one reply.
+    max_tokens = main.generation.settings["max_tokens"]
+    carried = min(getattr(context, "max_characters", 0) // _CHARACTERS + 1, max_tokens)
+    return first + carried + shown * (max_tokens + first // 2)
 
 
 def _work(main: build.StagePlan) -> dict[str, int]:

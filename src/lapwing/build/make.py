@@ -11,6 +11,7 @@ from typing import Any
 
 from lapwing.build.collectors import Origin, is_cloned, make_collector, play_once
 from lapwing.build.learners import make_learner
+from lapwing.build.options import baselines
 from lapwing.build.schema import Part, bind, constant
 from lapwing.build.seats import against_fixed, learners, make_opponents, seated
 from lapwing.build.served import is_served, refuse_served
@@ -20,6 +21,9 @@ from lapwing.core.errors import LapwingError
 from lapwing.core.protocols import Game, Policy
 from lapwing.core.types import Episode, Match
 from lapwing.games.mixture import Mixture
+
+# So many counts of a bandit are solved in seconds.
+_QUICK_TALLIES = 20_000
 
 
 @dataclass
@@ -340,8 +344,24 @@ def _is_enumerable(game: Game) -> bool:
     return True
 
 
+def _has_bayes(game: Any) -> bool:
+    """Whether Bayes-optimal play of a game is quickly computed."""
+    from lapwing.tabular.bandit_value import BanditValue
+
+    if not callable(getattr(game, "prior", None)):
+        return False
+    try:
+        BanditValue(game, max_states=_QUICK_TALLIES)
+    except LapwingError:
+        return False
+    return True
+
+
 def make_baselines(stage: StagePlan) -> dict[str, Policy]:
-    """The baselines that the stage's game supports: random, guess, heuristic and optimal, where there are such."""
+    """The baselines that the stage's game supports: random, guess, heuristic, its oracles, or optimal.
+
+    A game that hides its chances names oracles; there, optimal play would know what no player does.
+    """
     from lapwing.games.game import has_exact_outcomes
     from lapwing.policies import baselines as found
 
@@ -353,6 +373,10 @@ def make_baselines(stage: StagePlan) -> dict[str, Policy]:
         policies["guess"] = found.Guess()
     if callable(getattr(game, "heuristic", None)):
         policies["heuristic"] = found.Heuristic()
-    if has_exact_outcomes(game) and game.num_players == 1 and _is_enumerable(game):
+    policies |= {name: baselines()[name]() for name in getattr(game, "oracles", ())}
+    if _has_bayes(game):
+        policies["bayes"] = baselines()["bayes"]()
+    has_oracles = bool(getattr(game, "oracles", ()))
+    if has_exact_outcomes(game) and game.num_players == 1 and not has_oracles and _is_enumerable(game):
         policies["optimal"] = found.Optimal()
     return policies

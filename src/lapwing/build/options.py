@@ -14,6 +14,7 @@ from lapwing.core.errors import LapwingError
 Makers = Mapping[str, Callable[..., Any]]
 
 _BASELINES = ("random", "legal_random", "heuristic", "optimal", "noisy_expert", "scripted", "guess", "demonstrator")
+_BANDIT_PLAYERS = ("ucb1", "lin_ucb", "thompson", "greedy", "bayes")
 LISTS = ("annotate", "shaping", "filters", "modulation", "corrections", "regularisers")
 # What a section is that does not say its name.
 _DEFAULTS = {
@@ -40,6 +41,7 @@ def renderers() -> Makers:
         "grid": renderers.Grid,
         "coordinates": renderers.Coordinates,
         "tool_dialogue": renderers.ToolDialogue,
+        "bandits": renderers.Bandits,
     }
 
 
@@ -52,6 +54,8 @@ def contexts() -> Makers:
         "last_k": contexts.LastK,
         "transcript": contexts.Transcript,
         "current_plan": contexts.CurrentPlan,
+        "summary": contexts.Summary,
+        "scratchpad": contexts.Scratchpad,
     }
 
 
@@ -63,15 +67,18 @@ def parsers() -> Makers:
         "bare": parsers.Bare,
         "tags": parsers.Tags,
         "hierarchical": parsers.Hierarchical,
+        "notes": parsers.Notes,
         "tool_use": tool_parser.ToolUse,
     }
 
 
 def baselines() -> Makers:
     """The policies that are no language models, by name."""
+    from lapwing.policies import bandit_players
     from lapwing.policies import baselines as found
 
-    return {name: getattr(found, registry.class_name(name)) for name in _BASELINES}
+    plain = {name: getattr(found, registry.class_name(name)) for name in _BASELINES}
+    return plain | {name: getattr(bandit_players, registry.class_name(name)) for name in _BANDIT_PLAYERS}
 
 
 def optimizers() -> Makers:

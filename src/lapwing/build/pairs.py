@@ -25,6 +25,7 @@ def unsafe_pairs(stage: StagePlan) -> list[str]:
     found = (
         *(_levels, _salt, _whitening, _double_discount, _telescoping, _late_format_gate, _replaced_outcome),
         *(_overlong, _divergence_twice, _marginal_gains, _bundles, _sequence_ratio, _without_effect, _guided_play),
+        _carried,
     )
     return [reason for reasons in found for reason in reasons(stage)]
 
@@ -217,6 +218,22 @@ def _without_effect(stage: StagePlan) -> Iterator[str]:
             )
         if part.name == "apo_asymmetric" and not extra.coefficient and not extra.final_coefficient:
             yield "the regulariser 'apo_asymmetric' weighs a divergence whose coefficient is 0; raise the coefficient."
+
+
+def _carried(stage: StagePlan) -> Iterator[str]:
+    """A context that shows what replies carry has a parser with such replies."""
+    tag = getattr(stage.context.make, "carries", None)
+    if tag is None or ":" in stage.parser.name:
+        return
+    writes = stage.parser.settings.get("tag") if stage.parser.name == "notes" else None
+    # A model that can read is told by the renderer's reply_format what to write.
+    is_told = stage.parser.name == "tags" and stage.model.name != "tiny"
+    if writes != tag and not is_told:
+        yield (
+            f"the context '{stage.context.name}' shows what replies hold between <{tag}> tags, but the parser "
+            f"'{stage.parser.name}' {f'writes <{writes}>' if writes else 'writes none'}; set policy.parser = "
+            f"{{ name = 'notes', tag = '{tag}' }}."
+        )
 
 
 def _guided_play(stage: StagePlan) -> Iterator[str]:

@@ -93,11 +93,11 @@ def show_evaluation(result: dict[str, Any], *, with_verdict: bool = True) -> Non
 
 def show_comparison(comparison: Any) -> None:
     """The tables of a comparison, what they say, and where everything is."""
-    from lapwing.report.comparison import pair_table, recipe_table, summary
+    from lapwing.report.comparison import pair_table, recipe_table, summary, token_table
 
     result = comparison.result
     say(f"\n{summary(result)}")
-    for table in (recipe_table(result), pair_table(result)):
+    for table in (recipe_table(result), token_table(result), pair_table(result)):
         say()
         print_table(table.headings, table.rows)
     say("\nIntervals: 95 % bootstrap over seeds. p: paired sign-flip test over seeds.")

@@ -200,6 +200,7 @@ class Decision:
       span: what each reply token belongs to, as the column `span` numbers it; None where the parser does not say.
       switch: the reply opens a new segment of a plan; None where the parser reads no plans.
       num_tokens: how long the reply was where its tokens are not ours but a server's; None elsewhere.
+      num_context_tokens: the same of the context.
     """
 
     action: Action | None
@@ -214,6 +215,7 @@ class Decision:
     span: np.ndarray | None = None
     switch: bool | None = None
     num_tokens: int | None = None
+    num_context_tokens: int | None = None
 
 
 @dataclass(slots=True)

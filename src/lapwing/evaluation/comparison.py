@@ -39,6 +39,7 @@ class RunResult(NamedTuple):
       untrained: the measure of the weights that the main stage began with, on the test matches.
       improved: whether the interval of value − untrained over the test matches lies above 0.
       faults: lines of faults.jsonl.
+      context_tokens, reply_tokens: a step, of the trained policy on the test matches; None where that was not counted.
     """
 
     seed: int
@@ -55,6 +56,8 @@ class RunResult(NamedTuple):
     untrained: float = 0.0
     improved: bool = True
     faults: int = 0
+    context_tokens: float | None = None
+    reply_tokens: float | None = None
 
 
 def compare_runs(results: Mapping[str, Sequence[RunResult]]) -> dict[str, Any]:
@@ -126,6 +129,8 @@ def _cost(runs: Sequence[RunResult], threshold: Mapping[str, float] | None) -> d
         "tokens": mean([run.tokens for run in runs]),
         "learning_seconds": mean([run.learning_seconds for run in runs]),
         "credit_seconds": mean([run.credit_seconds for run in runs]),
+        "context_tokens_per_step": _known_mean([run.context_tokens for run in runs], mean),
+        "reply_tokens_per_step": _known_mean([run.reply_tokens for run in runs], mean),
     }
     if threshold is None:
         return cost
@@ -135,6 +140,12 @@ def _cost(runs: Sequence[RunResult], threshold: Mapping[str, float] | None) -> d
         budgets = [run.curve[-1][at] if run.curve else 0.0 for run in runs]
         cost[name] = _until([None if first is None else first[at] for first in firsts], max(budgets))
     return cost
+
+
+def _known_mean(values: Sequence[float | None], mean: Any) -> dict[str, float | None] | None:
+    """The mean over the seeds with an interval; None where a run does not know it."""
+    known = [value for value in values if value is not None]
+    return mean(known) if len(known) == len(values) else None
 
 
 def _until(values: Sequence[float | None], budget: float) -> dict[str, float | None]:

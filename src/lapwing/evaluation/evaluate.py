@@ -11,10 +11,13 @@ from lapwing.core.errors import UserError
 from lapwing.core.protocols import Game, Policy
 from lapwing.core.types import Decision, Episode, Match
 from lapwing.games.game import for_split
+from lapwing.stats.regret_curve import regret_curve, regret_growth
 from lapwing.stats.summarise import summarise
 
 _MOST_TRANSFERS = 100
 _MOST_REPLAY_GROUPS = 64
+# The part of the reward that says what a decision cost, in expectation, beside the best one.
+_REGRET = "regret"
 
 Play = Callable[[Policy, list[Match]], list[Episode]]
 
@@ -68,7 +71,7 @@ def evaluation_matches(game: Game, *, split: str, seed: int, episodes: int, max_
 
 
 def measure(episodes: list[Episode], score_part: str | None = None, *, against_others: bool = False) -> dict[str, Any]:
-    """Success, score, return, length, valid replies and tokens per step, with 95 % intervals.
+    """Success, score, return, regret, length, valid replies and tokens per step, with 95 % intervals.
 
     Args:
       episodes: what one policy played.
@@ -77,13 +80,17 @@ def measure(episodes: list[Episode], score_part: str | None = None, *, against_o
 
     Returns:
       For each measure {"mean", "low", "high"}, or None where the game has no such notion; "parts" holds such an object
-      for each named part of the reward, summed over an episode.
+      for each named part of the reward, summed over an episode. "tokens_per_step" counts replies and
+      "context_tokens_per_step" what was read. "regret" is the summed part of that name; where every step has it,
+      "regret_curve" tells how it grew, and "regret_growth" how much like a logarithm and how much like a line.
     """
     success = [episode.success for episode in episodes]
     steps = np.array([len(episode.steps) for episode in episodes], dtype=np.float64)
     valid = np.array([np.mean([s.decision.valid for s in e.steps]) for e in episodes])
     tokens = np.array([np.mean([_num_tokens(s.decision) for s in e.steps]) for e in episodes])
+    read = np.array([np.mean([_num_context_tokens(s.decision) for s in e.steps]) for e in episodes])
     returns = np.array([episode.domain_return for episode in episodes])
+    parts = _parts(episodes)
     score = None
     if score_part is not None:
         score = np.array([sum(s.parts.get(score_part, 0.0) for s in e.steps) for e in episodes])
@@ -95,12 +102,33 @@ def measure(episodes: list[Episode], score_part: str | None = None, *, against_o
         "length": summarise(steps).to_dict(),
         "valid": summarise(valid).to_dict(),
         "tokens_per_step": summarise(tokens).to_dict(),
-        "parts": _parts(episodes),
+        "context_tokens_per_step": summarise(read).to_dict(),
+        "regret": parts.get(_REGRET),
+        **_growing_regret(episodes),
+        "parts": parts,
     }
+
+
+def _growing_regret(episodes: list[Episode]) -> dict[str, Any]:
+    """The regret after some of the steps, and how it grows; None where not every step has a regret of its own."""
+    steps = [[step.parts.get(_REGRET) for step in episode.steps] for episode in episodes]
+    regret = [[float(part) for part in row if part is not None] for row in steps]
+    if [len(row) for row in regret] != [len(row) for row in steps]:
+        return {"regret_curve": None, "regret_growth": None}
+    curve = regret_curve(regret)
+    points = [{"step": step, **found.to_dict()} for step, found in curve]
+    if len(curve) < 2:
+        return {"regret_curve": points, "regret_growth": None}
+    growth = regret_growth(np.array([step for step, _ in curve]), np.array([found.mean for _, found in curve]))
+    return {"regret_curve": points, "regret_growth": growth._asdict()}
 
 
 def _num_tokens(decision: Decision) -> int:
     return len(decision.token) if decision.num_tokens is None else decision.num_tokens
+
+
+def _num_context_tokens(decision: Decision) -> int:
+    return len(decision.context) if decision.num_context_tokens is None else decision.num_context_tokens
 
 
 def _parts(episodes: list[Episode]) -> dict[str, Any]:

@@ -38,8 +38,9 @@ class Renderer(Protocol):
 class Parser(Protocol):
     """From a reply to an action and back.
 
-    Two attributes are optional: `spans = True` promises the method `sections`, and `plans = True` the methods
-    `read_plan` and `compose_after`, as `lapwing.policies.parsers` describes them.
+    Optional: `spans = True` promises the method `sections`, and `plans = True` the method `read_plan`, as
+    `lapwing.policies.parsers` describes them; `compose_after(action, current, key)` composes a reply that depends on
+    what the context policy carries.
     """
 
     stop: tuple[str, ...]
@@ -299,11 +300,12 @@ class Agent:
 
     def _taught(self, ask: Ask, action: Action) -> str:
         """The teacher's action as the reply that the model should give."""
-        if self._planner is None:
+        compose_after: Any = getattr(self.parser, "compose_after", None)
+        if compose_after is None:
             return self.parser.compose(action)
         current = getattr(self.context, "current", None)
-        plan = "" if current is None or ask.memory is None else current(ask.memory.kept)
-        return self._planner.compose_after(action, plan, ask.key)
+        carried = "" if current is None or ask.memory is None else current(ask.memory.kept)
+        return compose_after(action, carried, ask.key)
 
     def _completion(self, text: str) -> Completion:
         token = self._composed.get(text)

@@ -81,6 +81,7 @@ class ChatAgent:
             stop_reason=self._stop_reason(reply),
             switch=None if self._planner is None else self._planner.read_plan(reply.text).switch,
             num_tokens=reply.completion_tokens,
+            num_context_tokens=reply.prompt_tokens,
         )
         memory = self.context.remember(ask.memory, now, reply.text) if self.context.keeps_memory else None
         return decision, memory

@@ -17,6 +17,8 @@ from lapwing.core.types import Action
 SPANS = {"think": 1, "switch": 2, "subgoal": 3, "action": 4, "answer": 5}
 
 KEEP, SWITCH = "KEEP", "SWITCH"
+# Tags of a text that a reply carries to the next step.
+CARRIED = ("summary", "notes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,18 +184,99 @@ class Hierarchical:
         return {SWITCH, *(word for text in texts for word in text.split())}
 
 
+class Notes:
+    """The reply carries a text to the next step between its tags, and then says the action.
+
+        <summary> key is left </summary> <action> right </action>
+
+    The action is read as `Tags` reads it; the text is read by the context policy of the same tag, `summary` or
+    `scratchpad`, which shows it in the next context. A reply without the text can be valid. The text is made of reply
+    tokens like all others: what is trained on the action is trained on it.
+
+    Composed replies (cloning) only teach the format. With `lexicon` the text is `length` of these words, drawn
+    with equal probability, at the first step and with probability 1 − `keep_share` at every later one; other steps
+    repeat the text that is carried. Without it the text is a log: the last `length` words of what was done.
+    """
+
+    stop: tuple[str, ...] = ("</action>",)
+
+    def __init__(
+        self, *, tag: str = "summary", lexicon: tuple[str, ...] = (), length: int = 1, keep_share: float = 0.5
+    ) -> None:
+        """Make the parser.
+
+        Args:
+          tag: what encloses the text: "summary" with the context policy `summary`, "notes" with `scratchpad`.
+          lexicon: what composed texts are drawn from; parsing takes any text.
+          length: words of a composed text, at least 1.
+          keep_share: share of the later steps at which a composed reply repeats the text, in [0, 1].
+
+        Raises:
+          UserError: a word is empty, has blanks or holds a tag, or a number is impossible.
+        """
+        if tag not in CARRIED:
+            raise UserError(f"parser.tag is {' or '.join(CARRIED)}, not '{tag}'.")
+        if any(len(word.split()) != 1 or "<" in word for word in lexicon):
+            raise UserError(f"parser.lexicon holds single words without '<', not {list(lexicon)}.")
+        if length < 1:
+            raise UserError(f"parser.length is a number of words of at least 1, not {length}.")
+        if not 0.0 <= keep_share <= 1.0:
+            raise UserError(f"parser.keep_share is a probability in [0, 1], not {keep_share}.")
+        self.tag = tag
+        self.lexicon = tuple(lexicon)
+        self.length = length
+        self.keep_share = keep_share
+
+    def parse(self, text: str, legal: Sequence[Action] | None) -> Action | Invalid:
+        """The action, or why there is none; a reply without a text can be valid."""
+        return _tagged_action(text, legal)
+
+    def compose(self, action: Action) -> str:
+        """The longest composed reply that stands for an action."""
+        word = max(self.lexicon, key=len) if self.lexicon else str(action)
+        return self._reply([word] * self.length, action)
+
+    def compose_after(self, action: Action, current: str, key: int) -> str:
+        """The reply that stands for an action at a step whose random stream has this key.
+
+        Args:
+          action: what is done.
+          current: the text that is carried; empty if there is none yet.
+          key: of the decision.
+        """
+        if not self.lexicon:
+            return self._reply([*current.split(), *str(action).split()][-self.length :], action)
+        drawn = rng.generator("notes", key)
+        if current and drawn.random() < self.keep_share:
+            return self._reply([current], action)
+        picks = drawn.integers(len(self.lexicon), size=self.length)
+        return self._reply([self.lexicon[int(pick)] for pick in picks], action)
+
+    def words(self, legal: Sequence[Action]) -> set[str]:
+        """The words of all replies."""
+        return {*self.lexicon, *(word for action in legal for word in self.compose(action).split())}
+
+    def _reply(self, words: Sequence[str], action: Action) -> str:
+        return f"{carried_line(self.tag, ' '.join(words))} <action> {action} </action>"
+
+
 def _planned(switch: str, subgoal: str, action: Action) -> str:
     return f"<switch> {switch} </switch> {plan_line(subgoal)} <action> {action} </action>"
 
 
 def read_plan(text: str) -> Plan:
     """Whether a reply switches, and the subgoal that it names; both by the first pair of tags."""
-    return Plan((_between(text, "switch") or "").upper() == SWITCH, _between(text, "subgoal") or "")
+    return Plan((between(text, "switch") or "").upper() == SWITCH, between(text, "subgoal") or "")
+
+
+def carried_line(tag: str, text: str) -> str:
+    """A text between its tags: in replies that carry it on, and in contexts that show it."""
+    return f"<{tag}> {text} </{tag}>"
 
 
 def plan_line(subgoal: str) -> str:
     """A subgoal between its tags: in replies, and in contexts that show the current one."""
-    return f"<subgoal> {subgoal} </subgoal>"
+    return carried_line("subgoal", subgoal)
 
 
 def _tagged_action(text: str, legal: Sequence[Action] | None) -> Action | Invalid:
@@ -206,7 +289,7 @@ def _tagged_action(text: str, legal: Sequence[Action] | None) -> Action | Invali
     return _match(inside, legal)
 
 
-def _between(text: str, name: str) -> str | None:
+def between(text: str, name: str) -> str | None:
     """What the first pair of tags encloses, stripped; None where there is no such pair."""
     _, opened, rest = text.partition(f"<{name}>")
     inside, closed, _ = rest.partition(f"</{name}>")
@@ -216,7 +299,7 @@ def _between(text: str, name: str) -> str | None:
 def _sections(text: str, names: Sequence[str], *, include_tags: bool = False) -> list[tuple[int, int, int]]:
     found = []
     for name in names:
-        inside = _between(text, name)
+        inside = between(text, name)
         if inside is None:
             continue
         opened = text.index(f"<{name}>")

@@ -72,6 +72,7 @@ def write_comparison(folder: Path) -> Path:
         summary=summary(result),
         recipes=recipe_table(result),
         costs=cost_table(result),
+        tokens=token_table(result),
         threshold=_threshold(result),
         matrix=improvement_matrix(result),
         pairs=pair_table(result),
@@ -148,6 +149,21 @@ def cost_table(result: Mapping[str, Any]) -> Table:
         until = [_until(cost.get(key)) for key in ("episodes_to_threshold", "seconds_to_threshold")]
         rows.append([name, _amount(cost["tokens"]), _amount(cost["learning_seconds"], 1), share, *until, reached])
     return Table(headings, rows)
+
+
+def token_table(result: Mapping[str, Any]) -> Table:
+    """One row a recipe: what its trained policies read and wrote at each step, beside how well they did."""
+    keys = ("context_tokens_per_step", "reply_tokens_per_step")
+    rows = [
+        [name, *(_per_step(found["cost"].get(key)) for key in keys), estimate(found["iqm"])]
+        for name, found in result["recipes"].items()
+    ]
+    headings = ["recipe", "context tokens a step [95 %]", "reply tokens a step [95 %]"]
+    return Table([*headings, f"{result['measure']}, IQM [95 %]"], rows)
+
+
+def _per_step(found: Mapping[str, float | None] | None) -> str:
+    return "–" if found is None else _amount(found, 1)
 
 
 def improvement_matrix(result: Mapping[str, Any]) -> list[tuple[str, list[Cell]]]:

@@ -7,16 +7,17 @@ from lapwing.report import charts
 from lapwing.report.alarm_marks import alarm_words
 from lapwing.report.charts import Series
 from lapwing.report.many_lines import critic_figures, part_figures
+from lapwing.report.regret import regret_figures
 from lapwing.report.series import MAIN, Figure, Log, evaluated, logged, resumed, sentence, with_unit
 from lapwing.report.timing import time_figures
-from lapwing.report.verdict import headline_metric, label, ordered_policies
+from lapwing.report.verdict import ORACLES, headline_metric, label, ordered_policies
 from lapwing.training.metrics import METRICS
 
 # Headline measure → its metric during training; a score is measured in evaluations only.
 _PLAYED = {"success": "rollout/success", "return": "rollout/domain_return_mean"}
 _SHARES = ("success", "valid")
 # The rows of the interval chart and of the dashed lines; names that Lapwing does not know stay in the table.
-_KNOWN = ("trained", "trained_greedy", "untrained", "random", "guess", "heuristic", "optimal")
+_KNOWN = ("trained", "trained_greedy", "untrained", "random", "guess", "heuristic", *ORACLES, "optimal")
 
 
 def comparison(evaluation: Mapping[str, Any], name: str = "comparison") -> Figure | None:
@@ -53,6 +54,7 @@ def curves(log: Log) -> list[Figure]:
     made = [
         _progress(log, "episodes"),
         _progress(log, "seconds"),
+        *regret_figures(log.evaluation),
         _returns(log),
         *part_figures(log),
         _plain(log, "entropy", "Entropy", "policy/entropy"),

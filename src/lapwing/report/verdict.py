@@ -16,8 +16,12 @@ _COLUMNS = {
     "length": "length",
     "valid": "valid",
     "tokens_per_step": "tokens/step",
+    "context_tokens_per_step": "context/step",
+    "regret": "regret",
 }
-_BASELINES = ("random", "guess", "heuristic", "optimal")
+# Players of single games, in the order of a page.
+ORACLES = ("ucb1", "lin_ucb", "thompson", "greedy", "bayes")
+_BASELINES = ("random", "guess", "heuristic", *ORACLES, "optimal")
 # The first of these that was measured is the floor that training has to leave, and how a sentence names it.
 _FLOORS = {"random": "random play", "guess": "guessing"}
 _ONE_SEED = "this is one training seed, and only further seeds show whether training does it again"
@@ -28,6 +32,11 @@ _LABELS = {
     "random": "random",
     "guess": "guess (no call)",
     "heuristic": "heuristic",
+    "ucb1": "UCB1",
+    "lin_ucb": "LinUCB",
+    "thompson": "Thompson",
+    "greedy": "greedy player",
+    "bayes": "Bayes-optimal",
     "optimal": "optimal",
 }
 
@@ -228,7 +237,7 @@ def signed(value: float) -> str:
 def _cell(name: str, measure: Measure | None) -> str:
     if not measure:
         return "–"
-    return interval_text(measure) if name in (*HEADLINES, "not_lost") else f"{measure['mean']:,.2f}"
+    return interval_text(measure) if name in (*HEADLINES, "not_lost", "regret") else f"{measure['mean']:,.2f}"
 
 
 def _measure(evaluation: Mapping[str, Any], policy: str, metric: str) -> Measure | None:
@@ -236,7 +245,7 @@ def _measure(evaluation: Mapping[str, Any], policy: str, metric: str) -> Measure
 
 
 def _beside(evaluation: Mapping[str, Any], metric: str) -> str:
-    found = [(name, _measure(evaluation, name, metric)) for name in _BASELINES]
+    found = [(name.replace("_", " "), _measure(evaluation, name, metric)) for name in _BASELINES]
     return _joined([f"{name} {number(measure['mean'])}" for name, measure in found if measure])
 
 

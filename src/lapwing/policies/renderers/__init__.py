@@ -19,17 +19,21 @@ from typing import Any
 from lapwing.core.errors import UserError
 from lapwing.core.types import Message, View
 from lapwing.games.bandit import BanditView
+from lapwing.games.bandit_suite import BanditSuiteView
 from lapwing.games.chain import ChainView
 from lapwing.games.connect_four import ConnectFourView
+from lapwing.games.contextual_bandit import ContextualBanditView
 from lapwing.games.expert_advice import ExpertAdviceView
 from lapwing.games.frozen_lake import FrozenLakeView
 from lapwing.games.key_door import KeyDoorView
 from lapwing.games.kuhn_poker import KuhnPokerView
 from lapwing.games.matrix_game import MatrixGameView
+from lapwing.games.recall import RecallView
 from lapwing.games.snake import SnakeView
 from lapwing.games.tic_tac_toe import TicTacToeView
 from lapwing.policies.renderers import (
     _bandit,
+    _bandit_suite,
     _chain,
     _connect_four,
     _expert_advice,
@@ -37,21 +41,26 @@ from lapwing.policies.renderers import (
     _kuhn_poker,
     _lake,
     _matrix_game,
+    _recall,
     _snake,
     _tic_tac_toe,
 )
+from lapwing.policies.renderers._bandit_suite import Bandits
 from lapwing.policies.renderers._tool_dialogue import ToolDialogue
 
-__all__ = ["Coordinates", "Grid", "ToolDialogue"]
+__all__ = ["Bandits", "Coordinates", "Grid", "ToolDialogue"]
 
 # Each game's module says the rules (INSTRUCTIONS) and the words; a game without a board has one text for both.
 _MODULES: dict[type, Any] = {
     FrozenLakeView: _lake,
     SnakeView: _snake,
     BanditView: _bandit,
+    BanditSuiteView: _bandit_suite,
+    ContextualBanditView: _bandit_suite,
     ChainView: _chain,
     ExpertAdviceView: _expert_advice,
     KeyDoorView: _key_door,
+    RecallView: _recall,
     TicTacToeView: _tic_tac_toe,
     ConnectFourView: _connect_four,
     KuhnPokerView: _kuhn_poker,
@@ -61,9 +70,12 @@ _GRIDS: dict[type, Callable[[Any], str]] = {
     FrozenLakeView: _lake.grid,
     SnakeView: _snake.grid,
     BanditView: _bandit.text,
+    BanditSuiteView: _bandit_suite.text,
+    ContextualBanditView: _bandit_suite.text,
     ChainView: _chain.text,
     ExpertAdviceView: _expert_advice.text,
     KeyDoorView: _key_door.grid,
+    RecallView: _recall.text,
     TicTacToeView: _tic_tac_toe.grid,
     ConnectFourView: _connect_four.grid,
     KuhnPokerView: _kuhn_poker.text,
