@@ -24,7 +24,7 @@ from lapwing.build.make import (
     make_workshop,
 )
 from lapwing.build.options import baselines
-from lapwing.build.planning import game_plan, plan, resolved
+from lapwing.build.planning import game_part, game_plan, plan, resolved
 from lapwing.build.recipe import (
     Recipe,
     as_recipe,
@@ -53,6 +53,7 @@ __all__ = [
     "check_solvable",
     "checked_seed",
     "forget_other_settings",
+    "game_part",
     "game_plan",
     "greedy",
     "is_cloned",

@@ -290,16 +290,14 @@ def game_plan(game: str, overrides: Sequence[str] = (), *, allow_code: tuple[str
     Raises:
       UserError: there is no such game or setting.
     """
-    stage: dict[str, Any] = {"name": "main", "game": {"name": game}, "loss": {"name": "negative_log_likelihood"}}
-    recipe = Recipe(game, 0, (stage,))
-    own = ("game.", "opponents.", "policy.")
-    with_overrides(recipe, [text if text.startswith(own) else f"game.{text}" for text in overrides])
+    stage, recipe = _stage_of(game, overrides)
     checker = Checker(allow_code)
     part = checker.part("game", "game", stage["game"])
     if part is not None and not checker.errors:
         found = construct(checker, "game", part.make, part.settings)
         if found is not None:
-            stage.setdefault("opponents", {str(seat): {"name": "scripted"} for seat in range(1, found.num_players)})
+            other = "scripted" if callable(getattr(found, "scripted", None)) else "random"
+            stage.setdefault("opponents", {str(seat): {"name": other} for seat in range(1, found.num_players)})
             stage.update({name: section | stage.get(name, {}) for name, section in _dialogue_sections(found).items()})
     if checker.errors:
         raise UserError(" ".join(checker.errors))
@@ -311,6 +309,36 @@ def game_plan(game: str, overrides: Sequence[str] = (), *, allow_code: tuple[str
                 "baseline such as 'random', or a model at a server."
             )
     return planned
+
+
+def game_part(game: str, overrides: Sequence[str] = (), *, allow_code: tuple[str, ...] = ()) -> Part:
+    """A game with its settings, which need not be playable.
+
+    Args:
+      game: its name.
+      overrides: `key=value` settings of the game.
+      allow_code: packages outside Lapwing whose game may be meant.
+
+    Raises:
+      UserError: there is no such game or setting, or the game does not take the settings.
+    """
+    stage, _ = _stage_of(game, overrides)
+    checker = Checker(allow_code)
+    part = checker.part("game", "game", stage["game"])
+    if part is not None and not checker.errors:
+        construct(checker, "game", part.make, part.settings)
+    if part is None or checker.errors:
+        raise UserError(" ".join(checker.errors))
+    return part
+
+
+def _stage_of(game: str, overrides: Sequence[str]) -> tuple[dict[str, Any], Recipe]:
+    """A stage that plays a game with these settings, and the recipe that it is in."""
+    stage: dict[str, Any] = {"name": "main", "game": {"name": game}, "loss": {"name": "negative_log_likelihood"}}
+    recipe = Recipe(game, 0, (stage,))
+    own = ("game.", "opponents.", "policy.")
+    with_overrides(recipe, [text if text.startswith(own) else f"game.{text}" for text in overrides])
+    return stage, recipe
 
 
 def _dialogue_sections(game: Game) -> dict[str, Any]:

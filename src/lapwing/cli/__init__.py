@@ -8,12 +8,12 @@ from typing import Any
 
 import typer
 
-from lapwing.cli import training, viewing
+from lapwing.cli import authoring, training, viewing
 from lapwing.cli.options import app
 from lapwing.core.clean_text import printable
 from lapwing.core.errors import LapwingError, UserError
 
-__all__ = ["app", "main", "training", "viewing"]
+__all__ = ["app", "authoring", "main", "training", "viewing"]
 
 
 def main() -> Any:

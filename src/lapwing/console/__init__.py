@@ -1,5 +1,6 @@
 """What a person sees at the terminal: progress, the verdict and its table, games to play, episodes, lists."""
 
+from lapwing.console.checking import check_at_terminal
 from lapwing.console.diagnosis import show_diagnosis
 from lapwing.console.listing import listing
 from lapwing.console.playing import play_at_terminal
@@ -12,6 +13,7 @@ __all__ = [
     "ComparisonProgress",
     "Progress",
     "Reporter",
+    "check_at_terminal",
     "listing",
     "play_at_terminal",
     "reporter",
