@@ -5,8 +5,9 @@ begun with, every move since with the seed of that move's chance, and the scene 
 gets the environment that stands there: the very object, if nobody stepped it on, else a copy, else a new one that is
 played there again from its seed. So a match that only goes forward costs one step of the environment a step.
 
-An adapter writes one class of live environments with the two methods of `Live`, and hands its constructor to `Replayer`.
-`Replayer` gives `initial` and `step` as a game has them; views, players and legal actions are read from `state.scene`.
+An adapter writes one class of live environments with the two methods of `Live`, and hands its constructor to
+`Replayer`, which gives `initial` and `step` as a game has them; views, players and legal actions are read from
+`state.scene`.
 """
 
 import copy
