@@ -3,7 +3,19 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lapwing.api import Comparison, Run, compare, evaluate, export, load, play, resume, score, train
+    from lapwing.api import (
+        Comparison,
+        Run,
+        compare,
+        evaluate,
+        export,
+        from_gymnasium,
+        load,
+        play,
+        resume,
+        score,
+        train,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -13,6 +25,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "from_gymnasium",
     "load",
     "play",
     "resume",

@@ -6,6 +6,7 @@ from lapwing.api.export import export
 from lapwing.api.playing import LoadedPolicy, evaluate, load, play
 from lapwing.api.score import Score, score
 from lapwing.api.training import Run, resume, train
+from lapwing.games.adapters.gymnasium import from_gymnasium
 
 __all__ = [
     "Comparison",
@@ -16,6 +17,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "from_gymnasium",
     "load",
     "play",
     "resume",

@@ -111,6 +111,16 @@ def test_what_is_asked_for_often_is_copied_and_not_played_again():
     assert kind.copied == 1 + 3
 
 
+def test_what_has_a_copy_on_its_way_is_played_again_from_there():
+    kind = fresh(Walk)
+    replayer = Replayer(kind)
+    states = walked(replayer, replayer.begun(3), ["left"] * 10)
+    replayer.step(states[8], {0: "right"}, generator("branch"))  # played again: eight steps, and one
+    before = kind.steps
+    replayer.step(states[9], {0: "right"}, generator("branch"))
+    assert kind.steps - before == 1 + 1
+
+
 def test_other_chance_leads_elsewhere_and_no_chance_leads_to_equal_states():
     replayer = Replayer(Walk)
     start = replayer.begun(3)

@@ -78,10 +78,10 @@ class ReplayedState:
     scene: Any
 
     def __hash__(self) -> int:
-        # The moves determine the scene, and a step asks for the hash several times.
+        # The moves determine the scene. A step asks for the hash several times, and moves may be many.
         found = self.__dict__.get("_hash")
         if found is None:
-            found = self.__dict__["_hash"] = hash((self.seed, self.moves))
+            found = self.__dict__["_hash"] = list(_hashes(self))[-1]
         return found
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,6 +90,15 @@ class ReplayedState:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+
+
+def _hashes(state: ReplayedState) -> Iterator[int]:
+    """The hashes of all states on the way to a state, its own the last."""
+    found = hash(state.seed)
+    yield found
+    for move in state.moves:
+        found = hash((found, move))
+        yield found
 
 
 class Replayer:
@@ -111,9 +120,10 @@ class Replayer:
         self.mode = mode
         self._make = make
         self._keep = keep
-        self._live: OrderedDict[ReplayedState, Live] = OrderedDict()
+        # By the hashes of states, which have 61 bits.
+        self._live: OrderedDict[int, Live] = OrderedDict()
         # States that were asked for more than once are worth a copy of their own.
-        self._copies: OrderedDict[ReplayedState, Live] = OrderedDict()
+        self._copies: OrderedDict[int, Live] = OrderedDict()
 
     def initial(self, rng: np.random.Generator) -> ReplayedState:
         """Begin a match."""
@@ -137,6 +147,7 @@ class Replayer:
         moved = live.advance(actions, chance)
         move = (tuple(sorted(actions.items())), chance if moved.drew else 0)
         after = ReplayedState(state.seed, (*state.moves, move), moved.scene)
+        after.__dict__["_hash"] = hash((hash(state), move))
         if not moved.terminated:
             self._remember(after, live)
         return Transition(after, moved.reward, moved.terminated, moved.success, moved.outcome, moved.parts)
@@ -157,22 +168,29 @@ class Replayer:
                     "A state of this environment was stepped twice, or by another process, but it cannot be restored."
                 )
             return live
-        live = self._live.pop(state, None)
+        live = self._live.pop(hash(state), None)
         if live is not None:
             return live
-        kept = self._copies.get(state)
-        if kept is not None:
-            self._copies.move_to_end(state)
-            return copy.deepcopy(kept)
-        live = self._replayed(state)
-        if self.mode == "copy":
+        if self.mode == "replay":
+            return self._played_again(state)
+        kept = self._copies.get(hash(state))
+        if kept is None:
+            live = self._played_again(state)
             _put(self._copies, state, copy.deepcopy(live), self._keep)
-        return live
+            return live
+        self._copies.move_to_end(hash(state))
+        return copy.deepcopy(kept)
 
-    def _replayed(self, state: ReplayedState) -> Live:
-        live = self._make()
-        scene = live.begin(state.seed)
-        for actions, chance in state.moves:
+    def _played_again(self, state: ReplayedState) -> Live:
+        """An environment that is stepped to a state, from the last copy on the way there or from its seed."""
+        hashes = list(_hashes(state))
+        done = next((number for number in range(len(hashes) - 1, -1, -1) if hashes[number] in self._copies), None)
+        if done is None or done == len(state.moves):
+            live, done = self._make(), 0
+            scene = live.begin(state.seed)
+        else:
+            live, scene = copy.deepcopy(self._copies[hashes[done]]), None
+        for actions, chance in state.moves[done:]:
             scene = live.advance(dict(actions), chance).scene
         if scene != state.scene:
             raise GameError(
@@ -182,8 +200,8 @@ class Replayer:
         return live
 
 
-def _put(kept: OrderedDict[ReplayedState, Live], state: ReplayedState, live: Live, most: int) -> None:
-    kept[state] = live
+def _put(kept: OrderedDict[int, Live], state: ReplayedState, live: Live, most: int) -> None:
+    kept[hash(state)] = live
     if len(kept) > most:
         kept.popitem(last=False)
 

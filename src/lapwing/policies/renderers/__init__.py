@@ -18,6 +18,7 @@ from typing import Any
 
 from lapwing.core.errors import UserError
 from lapwing.core.types import Message, View
+from lapwing.games.adapters._environments import GymnasiumView
 from lapwing.games.bandit import BanditView
 from lapwing.games.bandit_suite import BanditSuiteView
 from lapwing.games.chain import ChainView
@@ -37,6 +38,7 @@ from lapwing.policies.renderers import (
     _chain,
     _connect_four,
     _expert_advice,
+    _gymnasium,
     _key_door,
     _kuhn_poker,
     _lake,
@@ -65,6 +67,7 @@ _MODULES: dict[type, Any] = {
     ConnectFourView: _connect_four,
     KuhnPokerView: _kuhn_poker,
     MatrixGameView: _matrix_game,
+    GymnasiumView: _gymnasium,
 }
 _GRIDS: dict[type, Callable[[Any], str]] = {
     FrozenLakeView: _lake.grid,
@@ -80,6 +83,7 @@ _GRIDS: dict[type, Callable[[Any], str]] = {
     ConnectFourView: _connect_four.grid,
     KuhnPokerView: _kuhn_poker.text,
     MatrixGameView: _matrix_game.text,
+    GymnasiumView: _gymnasium.text,
 }
 # Those whose text in coordinates has no settings.
 _COORDINATES: dict[type, Callable[[Any], str]] = {
