@@ -10,10 +10,12 @@ if TYPE_CHECKING:
         evaluate,
         export,
         from_gymnasium,
+        from_pettingzoo,
         load,
         play,
         resume,
         score,
+        to_pettingzoo,
         train,
     )
 
@@ -26,10 +28,12 @@ __all__ = [
     "evaluate",
     "export",
     "from_gymnasium",
+    "from_pettingzoo",
     "load",
     "play",
     "resume",
     "score",
+    "to_pettingzoo",
     "train",
 ]
 

@@ -47,6 +47,8 @@ CEILINGS = {
     "matrix_game": (0.0, 0.0),
     "minigrid": (0.25, 0.25),
     "mixture": (0.55, 0.15),
+    "pettingzoo": (0.72, 0.90),
+    "reasoning_gym": (None, 0.0),
     "rotated": (0.50, 0.70),
     "recall": (0.08, 0.0),
     "search_qa": (None, 0.0),

@@ -59,7 +59,7 @@ def test_a_bare_reply_is_the_name_of_the_action(text, expected):
 
 
 def test_an_open_ended_game_takes_any_text_but_none():
-    assert Tags().parse("<action> Forty Two </action>", None) == "forty two"
+    assert Tags().parse("<action> Forty Two </action>", None) == "Forty Two"
     assert Bare().parse(" yes ", None) == "yes"
     assert Bare().parse(" ", None) == Invalid("empty reply")
 

@@ -7,6 +7,7 @@ from lapwing.api.playing import LoadedPolicy, evaluate, load, play
 from lapwing.api.score import Score, score
 from lapwing.api.training import Run, resume, train
 from lapwing.games.adapters.gymnasium import from_gymnasium
+from lapwing.games.adapters.pettingzoo import from_pettingzoo, to_pettingzoo
 
 __all__ = [
     "Comparison",
@@ -18,9 +19,11 @@ __all__ = [
     "evaluate",
     "export",
     "from_gymnasium",
+    "from_pettingzoo",
     "load",
     "play",
     "resume",
     "score",
+    "to_pettingzoo",
     "train",
 ]

@@ -36,7 +36,7 @@ class Plan(NamedTuple):
 
 
 class Bare:
-    """The reply is the name of the action and nothing else."""
+    """The reply is the name of the action and nothing else; any text, where a game takes any."""
 
     stop: tuple[str, ...] = ()
 
@@ -56,8 +56,8 @@ class Bare:
 class Tags:
     """The action stands between `<action>` and `</action>`; thinking and a plan may come before it.
 
-    What is between the first opening and the next closing tag counts, stripped and in lower case; anything else
-    (no tag, several words) is invalid.
+    What is between the first opening and the next closing tag counts, stripped; upper case does not matter, except
+    where a game takes any text. Anything else (no tag, several words) is invalid.
     """
 
     stop: tuple[str, ...] = ("</action>",)
@@ -314,9 +314,10 @@ def _sections(text: str, names: Sequence[str], *, include_tags: bool = False) ->
 
 
 def _match(text: str, legal: Sequence[Action] | None) -> Action | Invalid:
-    wanted = text.strip().lower()
+    said = text.strip()
     if legal is None:
-        return wanted if wanted else Invalid("empty reply")
+        return said if said else Invalid("empty reply")
+    wanted = said.lower()
     for action in legal:
         if str(action).lower() == wanted:
             return action

@@ -19,6 +19,7 @@ from typing import Any
 from lapwing.core.errors import UserError
 from lapwing.core.types import Message, View
 from lapwing.games.adapters._environments import GymnasiumView
+from lapwing.games.adapters.reasoning_gym import ReasoningGymView
 from lapwing.games.bandit import BanditView
 from lapwing.games.bandit_suite import BanditSuiteView
 from lapwing.games.chain import ChainView
@@ -43,6 +44,7 @@ from lapwing.policies.renderers import (
     _kuhn_poker,
     _lake,
     _matrix_game,
+    _reasoning_gym,
     _recall,
     _snake,
     _tic_tac_toe,
@@ -68,6 +70,7 @@ _MODULES: dict[type, Any] = {
     KuhnPokerView: _kuhn_poker,
     MatrixGameView: _matrix_game,
     GymnasiumView: _gymnasium,
+    ReasoningGymView: _reasoning_gym,
 }
 _GRIDS: dict[type, Callable[[Any], str]] = {
     FrozenLakeView: _lake.grid,
@@ -84,6 +87,7 @@ _GRIDS: dict[type, Callable[[Any], str]] = {
     KuhnPokerView: _kuhn_poker.text,
     MatrixGameView: _matrix_game.text,
     GymnasiumView: _gymnasium.text,
+    ReasoningGymView: _reasoning_gym.text,
 }
 # Those whose text in coordinates has no settings.
 _COORDINATES: dict[type, Callable[[Any], str]] = {
@@ -91,6 +95,7 @@ _COORDINATES: dict[type, Callable[[Any], str]] = {
     TicTacToeView: _tic_tac_toe.coordinates,
     ConnectFourView: _connect_four.coordinates,
     MatrixGameView: _matrix_game.coordinates,
+    ReasoningGymView: _reasoning_gym.coordinates,
 }
 
 
@@ -181,7 +186,10 @@ def _instructions(view: View, instructions: bool | str) -> str:
 def _fields(view: Any) -> str:
     if not dataclasses.is_dataclass(view):
         return str(view)
-    return " ".join(f"{f.name} : {getattr(view, f.name)} ." for f in dataclasses.fields(view))
+    names = [field.name for field in dataclasses.fields(view)]
+    if names == ["text"]:
+        return view.text
+    return " ".join(f"{name} : {getattr(view, name)} ." for name in names)
 
 
 def _words(view: View, instructions: bool | str, reply_format: str) -> set[str]:

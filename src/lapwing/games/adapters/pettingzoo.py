@@ -1,0 +1,397 @@
+"""PettingZoo: its environments as games, and games as its environments."""
+
+import copy
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from types import ModuleType
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from lapwing.core.errors import UserError, nearest, shown
+from lapwing.core.rng import generator
+from lapwing.core.storage import canonical_json
+from lapwing.core.types import Transition, View
+from lapwing.games.adapters._pettingzoo_known import KNOWN, Known, PettingzooView, text_view
+from lapwing.games.adapters._pettingzoo_live import NO_CHANCE, Scene, TogetherLive, TurnsLive
+from lapwing.games.adapters._pettingzoo_outward import TogetherOutward, TurnsOutward, actions_of, as_bytes
+from lapwing.games.adapters._replayed import ReplayedState, Replayer, probed_mode
+
+# Where environments are looked for by their bare name.
+_FAMILIES = ("classic", "butterfly", "sisl", "atari")
+_SUCCESS = ("positive_return", "none")
+_CHANCE = ("none", "reset", "steps")
+_INSTALL = 'pip install "lapwing[pettingzoo]"'
+# Matches whose words the vocabulary of a tiny model is made of, and how long they are.
+_HEARD, _HEARD_STEPS = 4, 40
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedState:
+    """A state that is told from others by its scene alone; `way` is how an environment gets there."""
+
+    scene: Scene
+    way: ReplayedState = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Pettingzoo:
+    """Play an environment of PettingZoo: seats are its agents in order, and what it pays is the reward.
+
+    | action | meaning |
+    | --- | --- |
+    | a1, b1, c1, … | tictactoe_v3: the cells as `tic_tac_toe` names them |
+    | a, b, c, … | connect_four_v3: the columns from the left |
+    | rock, paper, scissors | rps_v2 |
+    | 0, 1, 2, … | any other environment whose actions have no names |
+
+    View: at tic-tac-toe and connect four that of the games `tic_tac_toe` and `connect_four`, elsewhere the observation
+    in words, or what `describe` makes of it. Only actions that the mask allows are legal.
+
+    Start: the environment's reset. Where agents act in turn (AEC) one seat decides at a time; where they act at once
+    (parallel) all live agents do. An agent that ends before the others is not asked any more. The game ends when no
+    agent is left, terminated or truncated: an environment's own limit is a rule of the game.
+
+    Reward: what the environment pays each agent for the step. Where `success` is "positive_return", a seat whose
+    rewards add up to more than 0 has won.
+
+    Reference: Terry et al. 2021, "PettingZoo: Gym for Multi-Agent Reinforcement Learning".
+      https://arxiv.org/abs/2009.14471
+
+    Attributes:
+      env: a name, such as "tictactoe_v3" or "pettingzoo.classic.tictactoe_v3"; from Python also a module, a function
+        that makes an environment, or an environment.
+      settings: keyword arguments of the environment.
+      api: "aec", "parallel", or None for parallel where the environment offers it.
+      actions: names of the actions, in the order of their numbers.
+      describe: from Python, a function of an observation and a seat that gives a view, or a text.
+      chance: what the environment draws at random: "none"; "reset", the start, which decides all that follows;
+        "steps", each step by a seed of its own too. None looks: known environments draw nothing, others draw in steps
+        if they have `np_random`, else at the reset.
+      fully_observed: two ways to the same observations of all agents and the same mover lead to one state, so that
+        states can be enumerated. None is True for the board games above.
+      rewards: lowest and highest reward of a step; None for −1 and 1 at the games above, −1000 and 1000 elsewhere.
+      success: "positive_return" or "none"; None for the former at the games above.
+    """
+
+    env: Any = "tictactoe_v3"
+    settings: dict[str, Any] | None = field(default=None, compare=False)
+    api: Literal["aec", "parallel"] | None = None
+    actions: tuple[str, ...] = ()
+    describe: Any = None
+    chance: Literal["none", "reset", "steps"] | None = None
+    fully_observed: bool | None = None
+    rewards: tuple[float, float] | None = None
+    success: Literal["positive_return", "none"] | None = None
+
+    _key: str = field(init=False, repr=False, default="")
+
+    restorable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, value, options in (("chance", self.chance, _CHANCE), ("success", self.success, _SUCCESS)):
+            if value is not None and value not in options:
+                raise UserError(f"game.{name} is not '{value}'; {nearest(str(value), options)}")
+        if self.api not in (None, "aec", "parallel"):
+            raise UserError(f"game.api is 'aec' or 'parallel', not '{self.api}'.")
+        if self.rewards is not None and not (np.isfinite(self.rewards).all() and self.rewards[0] <= self.rewards[1]):
+            raise UserError(f"game.rewards is the lowest and the highest reward of a step, not {list(self.rewards)}.")
+        object.__setattr__(self, "_key", canonical_json(self.settings or {}))
+
+    @property
+    def num_players(self) -> int:
+        """One seat for each possible agent."""
+        return len(self._facts.agents)
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """What a step pays at least and at most."""
+        low, high = self.rewards or self._facts.known.reward_range or (-1000.0, 1000.0)
+        return float(low), float(high)
+
+    @property
+    def has_success(self) -> bool:
+        """Whether a positive return is a win."""
+        wins = self.success or ("positive_return" if self._facts.known.wins else "none")
+        return wins == "positive_return"
+
+    def initial(self, rng: np.random.Generator) -> Any:
+        """Reset the environment."""
+        replayer = self._replayer
+        return self._state(replayer.begun(0) if self._facts.chance == "none" else replayer.initial(rng))
+
+    def players(self, state: Any) -> tuple[int, ...]:
+        """Who decides."""
+        return state.scene.movers
+
+    def view(self, state: Any, player: int) -> View:
+        """The last observation of an agent."""
+        seen = state.scene.seen[player]
+        if self.describe is not None:
+            said = self.describe(seen, player)
+            return PettingzooView(said) if isinstance(said, str) else said
+        return (self._facts.known.view or text_view)(seen)
+
+    def legal(self, state: Any, player: int) -> tuple[str, ...]:
+        """The actions that the mask allows; all of them for a seat that is not asked."""
+        names = self._facts.actions[player]
+        scene = state.scene
+        if player not in scene.movers:
+            return names
+        return tuple([names[number] for number in scene.legal[scene.movers.index(player)]])
+
+    def step(self, state: Any, actions: Mapping[int, str], rng: np.random.Generator) -> Transition:
+        """Step the environment, or a copy of it that stands in this state."""
+        return self._stepped(state, actions, rng if self._facts.chance == "steps" else NO_CHANCE)
+
+    def scripted(self, state: Any, player: int, rng: np.random.Generator) -> str:
+        """An opponent who does anything that is legal, each with the same probability."""
+        legal = self.legal(state, player)
+        return legal[int(rng.integers(len(legal)))]
+
+    def words(self) -> set[str]:
+        """The names of the actions, and the words that a few random matches show."""
+        found = {name for names in self._facts.actions for name in names}
+        for number in range(_HEARD):
+            rng = generator("words", number)
+            state = self.initial(rng)
+            for _ in range(_HEARD_STEPS):
+                views = [self.view(state, seat) for seat in range(self.num_players)]
+                found.update(word for view in views if type(view) is PettingzooView for word in view.text.split())
+                if not state.scene.movers:
+                    break
+                drawn = {p: self.legal(state, p) for p in state.scene.movers}
+                actions = {p: legal[int(rng.integers(len(legal)))] for p, legal in drawn.items()}
+                state = self.step(state, actions, rng).state
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "null_ceiling" and self._facts.known.null_ceiling is not None:
+            return self._facts.known.null_ceiling
+        # Only where nothing is drawn, the outcomes can be listed.
+        if name == "outcomes" and self._facts.chance != "steps":
+            return self._outcomes
+        if name == "initial_outcomes" and self._facts.chance == "none":
+            return self._starts
+        raise AttributeError(f"{type(self).__name__} has no {name}")
+
+    def _outcomes(self, state: Any, actions: Mapping[int, str]) -> list[tuple[float, Transition]]:
+        return [(1.0, self._stepped(state, actions, NO_CHANCE))]
+
+    def _starts(self) -> list[tuple[float, Any]]:
+        return [(1.0, self._state(self._replayer.begun(0)))]
+
+    def _state(self, way: ReplayedState) -> Any:
+        return ObservedState(way.scene, way) if self._facts.fully_observed else way
+
+    def _stepped(self, state: Any, actions: Mapping[int, str], rng: Any) -> Transition:
+        names = self._facts.actions
+        numbers = {seat: names[seat].index(action) for seat, action in actions.items()}
+        way = state.way if type(state) is ObservedState else state
+        transition = self._replayer.step(way, numbers, rng)
+        success = None
+        if transition.terminated and self.has_success:
+            success = {seat: total > 0.0 for seat, total in enumerate(transition.state.scene.returns)}
+        return replace(transition, state=self._state(transition.state), success=success)
+
+    @property
+    def _facts(self) -> "_Facts":
+        return _facts(self)
+
+    @property
+    def _replayer(self) -> Replayer:
+        return _replayer(self)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What an environment says of itself, and what is known of it."""
+
+    agents: tuple[str, ...]
+    actions: tuple[tuple[str, ...], ...]
+    chance: str
+    fully_observed: bool
+    known: Known
+
+
+@lru_cache(maxsize=64)
+def _facts(game: Pettingzoo) -> _Facts:
+    env = _environment(game)
+    agents = getattr(env, "possible_agents", None)
+    if not agents:
+        raise UserError(f"{_name(env)} does not say who may play (`possible_agents`), so that there are no seats.")
+    known = KNOWN.get(str(env.metadata.get("name", "")), Known()) if game.describe is None else Known()
+    chance = game.chance or known.chance
+    if chance is None:
+        env.reset(seed=0)
+        chance = "steps" if getattr(env.unwrapped, "np_random", None) is not None else "reset"
+    observed = known.fully_observed if game.fully_observed is None else game.fully_observed
+    if observed and chance == "reset":
+        raise UserError("game.fully_observed needs states that say what comes: set chance to 'none' or 'steps'.")
+    actions = tuple(_action_names(env, agent, game.actions or known.actions) for agent in agents)
+    return _Facts(tuple(str(agent) for agent in agents), actions, chance, bool(observed), known)
+
+
+def _action_names(env: Any, agent: Any, names: tuple[str, ...]) -> tuple[str, ...]:
+    space = env.action_space(agent)
+    if type(space).__name__ != "Discrete":
+        raise UserError(
+            f"{agent} of {_name(env)} acts in {space}; a language agent needs a list of actions (Discrete), so wrap "
+            "the environment in one that has it."
+        )
+    if not names:
+        return tuple(str(int(space.start) + number) for number in range(int(space.n)))
+    if len(names) != space.n or len(set(names)) < len(names):
+        raise UserError(f"game.actions names {len(names)} actions; {agent} of {_name(env)} has {space.n} of them.")
+    return tuple(names)
+
+
+@lru_cache(maxsize=64)
+def _replayer(game: Pettingzoo) -> Replayer:
+    facts = _facts(game)
+
+    def make() -> Any:
+        env = _environment(game)
+        return (TurnsLive if _is_turns(env) else TogetherLive)(env, chance=facts.chance)
+
+    def choose(scene: Scene, rng: np.random.Generator) -> dict[int, int]:
+        return {p: legal[int(rng.integers(len(legal)))] for p, legal in zip(scene.movers, scene.legal, strict=True)}
+
+    return Replayer(make, mode="replay" if facts.known.chance == "none" else probed_mode(make, choose))
+
+
+def _environment(game: Pettingzoo) -> Any:
+    """A new environment; an environment that was given is copied."""
+    source, settings = game.env, game.settings or {}
+    package = _package()
+    if isinstance(source, (package.AECEnv, package.ParallelEnv)):
+        if settings:
+            raise UserError("game.settings are for environments that are made here, and this one was given.")
+        try:
+            return copy.deepcopy(source)
+        except Exception as error:  # whatever its parts raise when they are copied
+            raise UserError(f"{_name(source)} cannot be copied ({error}); give a function that makes one.") from error
+    maker = _maker(_module(source) if isinstance(source, str) else source, game.api)
+    try:
+        env = maker(**settings)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise UserError(f"{shown(source)} refuses its settings {settings}: {error}.") from error
+    except ImportError as error:
+        raise UserError(f"{shown(source)} needs a package that is not installed: {error}.") from error
+    if not isinstance(env, (package.AECEnv, package.ParallelEnv)):
+        raise UserError(f"{shown(source)} makes a {type(env).__name__}, which is no environment of PettingZoo.")
+    return env
+
+
+def _maker(source: Any, api: str | None) -> Callable[..., Any]:
+    if not isinstance(source, ModuleType):
+        if not callable(source):
+            raise UserError(f"{shown(source)} is no environment of PettingZoo: give a name, a module or a function.")
+        return source
+    names = {"aec": ("env",), "parallel": ("parallel_env",), None: ("parallel_env", "env")}[api]
+    for name in names:
+        if hasattr(source, name):
+            return getattr(source, name)
+    raise UserError(f"{source.__name__} has no {' and no '.join(names)}; choose another api or environment.")
+
+
+def _module(name: str) -> ModuleType:
+    """The module of an environment that belongs to PettingZoo; code of others is given from Python."""
+    package = _package()
+    bare = name.rpartition(".")[2]
+    wanted = [name] if "." in name else [f"{package.__name__}.{family}.{bare}" for family in _FAMILIES]
+    for full in wanted:
+        if full.startswith(f"{package.__name__}.") and _exists(full):
+            try:
+                with warnings.catch_warnings():
+                    # Of the modules, in favour of a registry of strings, which earlier versions do not have.
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    return importlib.import_module(full)
+            except ImportError as error:
+                raise UserError(f"{name} needs a package that is not installed ({error}): {_INSTALL}.") from error
+    known = ", ".join(sorted(KNOWN))
+    raise UserError(
+        f"PettingZoo has no environment {shown(name)}; such are {known}. One of another package is given from Python: "
+        "lapwing.from_pettingzoo(module)."
+    )
+
+
+def _exists(full: str) -> bool:
+    try:
+        return importlib.util.find_spec(full) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _package() -> Any:
+    try:
+        import pettingzoo
+    except ImportError as error:
+        raise UserError(f"The game pettingzoo needs a package that is not installed: {_INSTALL}.") from error
+    return pettingzoo
+
+
+def _is_turns(env: Any) -> bool:
+    return isinstance(env, _package().AECEnv)
+
+
+def _name(env: Any) -> str:
+    return str(getattr(env, "metadata", {}).get("name", type(env).__name__))
+
+
+def from_pettingzoo(env: Any, **settings: Any) -> Pettingzoo:
+    """The game that an environment of PettingZoo is.
+
+        game = lapwing.from_pettingzoo("connect_four_v3")
+        game = lapwing.from_pettingzoo(my_module, actions=("left", "right"), settings={"size": 5})
+
+    Args:
+      env: its name, a module with `env` or `parallel_env`, a function that makes one, or an environment.
+      settings: further settings of the game `pettingzoo`, and keyword arguments of the environment in `settings`.
+    """
+    return Pettingzoo(env, **settings)
+
+
+def to_pettingzoo(
+    game: Any,
+    *,
+    parallel: bool = False,
+    max_steps: int = 200,
+    actions: Sequence[str] | None = None,
+    encode: Callable[[View], np.ndarray] | None = None,
+    size: int = 1024,
+    seed: int = 0,
+) -> Any:
+    """The environment of PettingZoo that a game is; its agents are the seats `player_0`, `player_1` and so on.
+
+    An observation is {"observation": an array, "action_mask": which actions are legal}. An illegal action ends the
+    match, as in PettingZoo's own games of turns; in a parallel environment it is an error.
+
+    Args:
+      game: of Lapwing.
+      parallel: all agents act in every step, for games in which all seats decide at once; else they take turns.
+      max_steps: of the game, after which a match is truncated.
+      actions: the texts of all actions, in the order of their numbers; None plays some matches to find them.
+      encode: from a view to an array of fixed shape; None for the view's canonical JSON as `size` bytes.
+      size: see `encode`.
+      seed: of the matches that are begun without a seed.
+    """
+    package = _package()
+    base, kind = (package.ParallelEnv, TogetherOutward) if parallel else (package.AECEnv, TurnsOutward)
+    made = type(kind.__name__, (kind, base), {})(
+        game,
+        importlib.import_module("pettingzoo.utils.env").gymnasium.spaces,
+        actions=actions_of(game) if actions is None else list(actions),
+        encode=encode or as_bytes(size),
+        max_steps=max_steps,
+        seed=seed,
+    )
+    if parallel:
+        return made
+    wrappers = importlib.import_module("pettingzoo.utils.wrappers")
+    checked = wrappers.TerminateIllegalWrapper(made, illegal_reward=game.reward_range[0])
+    return wrappers.OrderEnforcingWrapper(wrappers.AssertOutOfBoundsWrapper(checked))
