@@ -187,8 +187,8 @@ def _fields(view: Any) -> str:
     if not dataclasses.is_dataclass(view):
         return str(view)
     names = [field.name for field in dataclasses.fields(view)]
-    if names == ["text"]:
-        return view.text
+    if names == ["text"]:  # words already
+        return str(getattr(view, names[0]))
     return " ".join(f"{name} : {getattr(view, name)} ." for name in names)
 
 
