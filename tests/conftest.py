@@ -56,6 +56,7 @@ _LONG = (
     "faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not[isolated",
     "faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not[lora",
     "faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not[memory",
+    "faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not[past",
     "faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not[ppo",
     "faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not[think",
     "faults/test_kills.py::test_f8_what_is_left_of_a_run_is_really_run[after",

@@ -79,7 +79,7 @@ def test_every_registered_metric_is_logged_by_some_run(small_run):
     elsewhere = {"evaluation/part:<name>", "rollout/part:<name>", "rollout/stale"}
     elsewhere |= {f"evaluation/{name}{bound}" for name in ("score", "not_lost") for bound in ("", "_low", "_high")}
     # One player alone has no other seats; tests/build/test_seats.py has those of several.
-    elsewhere |= {name for name in METRICS if name.startswith("rollout/seat_")}
+    elsewhere |= {name for name in METRICS if name.startswith(("rollout/seat_", "rollout/past_"))}
     assert {
         name for name in set(METRICS) - logged if not name.startswith(("critic/", "collector/", "sampler/"))
     } <= elsewhere

@@ -109,6 +109,13 @@ def test_the_resolved_recipe_keeps_both_tables(tmp_path):
         (["opponents.1.name=self", "evaluation.opponents.2.name=random"], "no other seat 2"),
         (["opponents.1.name=self", "evaluation.opponents.1.name=self"], "there is no 'self'"),
         (["opponents.1.name=self", "sampler.name=branching"], "branching"),
+        (["opponents.1={name='past', size=0}"], "size is a number"),
+        (["opponents.1.name=past", "collector.name=ray"], "past versions are kept by one process"),
+        (["opponents.1.name=past", "learner.name=accelerate", "learner.ranks=2"], "past versions are kept"),
+        (
+            ["game={name='snake', num_snakes=3}", "opponents={1={name='past'}, 2={name='past', every=3}}"],
+            "share one pool",
+        ),
         (["opponents.1.name=self", "annotate=[{name='exact_advantage'}]"], "weights of the run"),
     ],
 )
@@ -120,6 +127,34 @@ def test_what_cannot_be_is_refused_before_any_work(overrides, words):
 def test_a_person_plays_no_seat_of_a_run_that_is_not_there():
     with pytest.raises(UserError, match="here there is none"):
         build.game_plan("tic_tac_toe", ["opponents.1.name=self"])
+
+
+PAST = "opponents.1={name='past', every=1, size=2, latest=0.3}"
+
+
+def test_past_versions_play_with_the_weights_of_then_and_are_not_learnt_from():
+    plan = plans(PAST)[-1]
+    assert learners(plan) == (0,)
+    # A teacher's replies are cloned from every seat that the weights will play.
+    assert learners(plans(PAST)[0]) == (0, 1)
+    stage = staged(PAST, "iterations=3", "sampler.share_chance=false", "sampler.group_size=16")
+    start = {name: weight.clone() for name, weight in stage.make_learner().model.named_parameters()}
+    rows = list(iterate(stage, stage.make_learner(), 0, lambda _: None))
+    assert [version.iteration for version in stage.collector.past.versions] == [1, 2]
+    assert set(stage.collector.past.versions[0].weights) == set(start)
+    assert any((weight != start[name]).any() for name, weight in stage.collector.past.versions[0].weights.items())
+    # Frozen policies speak with their own weights, and later updates do not reach them.
+    for version in stage.collector.past.versions:
+        for name, weight in stage.collector.past._policy(version).generator.model.named_parameters():
+            assert (weight == version.weights[name]).all()
+            assert not weight.requires_grad
+    for number, row in enumerate(rows):
+        assert row["rollout/new_episodes"] == 32
+        met = {name.partition(":")[2]: row[name] for name in row if name.startswith("rollout/past_episodes:")}
+        assert set(met) == {"now", *[str(n) for n in range(max(0, number - 1), number + 1)]}
+        assert sum(met.values()) == 32
+        assert {as_described(name) for name in row if name.startswith("rollout/past_")} <= set(METRICS)
+        assert all(0.0 <= row[f"rollout/past_success:{name}"] <= 1.0 for name in met)
 
 
 @pytest.mark.slow

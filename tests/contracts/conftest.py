@@ -39,7 +39,9 @@ def _make_batch(seed: int = 0) -> EpisodeBatch:
         tokens_per_step=tokens,
     )
     size = {"E": batch.num_episodes, "N": batch.num_steps, "K": batch.num_tokens}
-    columns = {name: rng.uniform(0.1, 0.9, size[column.axis]) for name, column in COLUMNS.items()}
+    # What is drawn last changes none of the other draws, by which the batch was chosen.
+    last = {"opponent_version"}
+    columns = {name: rng.uniform(0.1, 0.9, size[COLUMNS[name].axis]) for name in COLUMNS if name not in last}
     columns |= {
         "span": rng.integers(0, 6, batch.num_tokens),
         "switch": rng.random(batch.num_steps) < 0.5,
@@ -54,6 +56,7 @@ def _make_batch(seed: int = 0) -> EpisodeBatch:
         "valid": rng.random(batch.num_steps) < 0.8,
         "sampler_logprob": -rng.random(batch.num_tokens),
         "behavior_logprob": -rng.random(batch.num_tokens),
+        "opponent_version": rng.integers(-1, 3, batch.num_episodes),
     }
     columns["switch"][batch.step_splits[:-1]] = True
     return batch.with_columns(**columns)

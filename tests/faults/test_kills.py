@@ -18,10 +18,10 @@ KILLS = int(os.environ.get("LAPWING_SOAK_KILLS", "4"))
 
 
 # F01. Fails when a resume leaves out the optimiser's moments, the average of the weights, the learner's version, the
-# critic, the sampler's pool, what methods remember or the totals, when iterations that are played again stay in the
-# log, or when a folder that was begun cannot be begun again.
+# critic, the sampler's pool, what methods remember, past versions or the totals, when iterations that are played again
+# stay in the log, or when a folder that was begun cannot be begun again.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny", "think", "ppo", "average", "memory", "lora"])
+@pytest.mark.parametrize("name", ["tiny", "think", "ppo", "average", "memory", "past", "lora"])
 def test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not(name, server, golden, tmp_path):
     finished = golden(name)
     killed = 0

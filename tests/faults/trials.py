@@ -65,6 +65,12 @@ def recipes(toy: Path | None = None) -> dict[str, Small]:
              "regularisers=[{name='entropy_adaptive', coefficient=1.0, target=0.5}]"),
         ),
     }  # fmt: skip
+    # A pool of past versions in the second seat of a game.
+    found["past"] = Small(
+        "frozen_lake_tiny",
+        (*_SHORT, *_MODEL, "game={name='rotated'}", "opponents.1={name='past', every=2, size=2, latest=0.4}",
+         "sampler.max_steps=9", "warm_start.sampler.max_steps=9"),
+    )  # fmt: skip
     # Games in two worker processes.
     found["isolated"] = Small(
         found["think"].recipe, (*found["think"].settings, "collector={name='isolated', workers=2}")

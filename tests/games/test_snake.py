@@ -7,7 +7,12 @@ import pytest
 
 from lapwing.core.errors import UserError
 from lapwing.core.rng import generator
+from lapwing.core.types import Match
+from lapwing.games.contract import check_game
 from lapwing.games.snake import ACTIONS, Snake, SnakeState, SnakeView
+from lapwing.policies.baselines import _Baseline
+from lapwing.policies.renderers import Coordinates, Grid
+from lapwing.rollout.play import play
 
 RNG = generator("snake tests")
 
@@ -230,7 +235,7 @@ def test_the_careless_opponent(body, moves):
     [
         ({"width": 1}, "1 x 5"),
         ({"height": 65}, "5 x 65"),
-        ({"num_snakes": 3}, "not 3"),
+        ({"num_snakes": 5}, "not 5"),
         ({"num_snakes": 0}, "not 0"),
         ({"apples": 0}, "not 0"),
         ({"width": 2, "height": 2, "apples": 3, "num_snakes": 2}, "1 to 2 apples, not 3"),
@@ -285,3 +290,73 @@ def test_the_score_counts_the_apples_of_the_first_snake(num_snakes):
     state = SnakeState(bodies=(((1, 1),), *others), apples=((1, 2),))
     moves = {player: "up" if player == 0 else "left" for player in game.players(state)}
     assert game.step(state, moves, np.random.default_rng(0)).parts[game.score_part] == 1.0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Three and four snakes: k the third snake.
+
+
+def test_with_three_snakes_the_others_go_on_when_one_dies():
+    # H . .      . H .
+    # . A .  →   . A .    the third leaves the board downwards, the others move
+    # h . k      . h .
+    game = Snake(3, 3, num_snakes=3)
+    transition = step(game, [[(0, 2)], [(0, 0)], [(2, 0)]], [(1, 1)], "right", "right", "down")
+    assert not transition.terminated
+    assert transition.state == SnakeState((((1, 2),), ((1, 0),), ()), ((1, 1),))
+    assert transition.reward == {0: 0.0, 1: 0.0, 2: -1.0}
+    assert transition.parts == {"deaths_2": 1.0}
+    assert game.players(transition.state) == (0, 1)
+    assert [game.is_out(game.view(transition.state, seat)) for seat in range(3)] == [False, False, True]
+    assert game.view(transition.state, 2) == SnakeView(3, 3, (), (((1, 2),), ((1, 0),)), ((1, 1),))
+    # The dead gets nothing more, and is in nobody's way; the end comes when one is left.
+    eaten = step(game, transition.state.bodies, [(1, 1)], "down", "right")
+    assert not eaten.terminated
+    assert eaten.reward == {0: 1.0, 1: 0.0, 2: 0.0}
+    ended = step(game, transition.state.bodies, [(1, 1)], "up", "right")
+    assert ended.terminated
+    assert ended.reward == {0: -1.0, 1: 0.0, 2: 0.0}
+
+
+def test_three_heads_on_one_cell_kill_all_three_and_the_fourth_wins_nothing():
+    # . H . t
+    # h A k t      heads meet on the apple; the fourth, alone then, ends the match
+    transition = step(
+        Snake(4, 3, num_snakes=4), [[(1, 2)], [(0, 1)], [(2, 1)], [(3, 2)]], [(1, 1)], "down", "right", "left", "down"
+    )
+    assert transition.terminated
+    assert transition.reward == {0: -1.0, 1: -1.0, 2: -1.0, 3: 0.0}
+    assert transition.state.apples == ((1, 1),)
+
+
+@pytest.mark.parametrize("snakes", [3, 4])
+def test_games_of_several_snakes_keep_the_contract(snakes):
+    check_game(Snake(5, 5, apples=2, num_snakes=snakes), matches=10)
+
+
+def test_the_episode_of_a_snake_that_dies_ends_there_and_those_of_the_others_go_on():
+    class Course(_Baseline):
+        def choose(self, ask):
+            return ("up", "up", "left")[ask.player] if ask.player != 1 else ("right", "left")[ask.view.body[0][0] > 0]
+
+    game = Snake(12, 12, num_snakes=3)
+    matches = [Match(game, 0, "test", 0, group, 0, 4) for group in range(40)]
+    policy = Course()
+    episodes = play(matches, dict.fromkeys(range(3), policy), learners=(0, 1, 2))
+    cut = 0
+    for first, *others in zip(*[iter(episodes)] * 3, strict=True):
+        left = len(first.final_view.others) + bool(first.final_view.body)
+        for episode in (first, *others):
+            is_dead = not episode.final_view.body
+            # Fails when whoever is dead counts as cut off at the step cap, with a future to be valued.
+            assert episode.terminated == (is_dead or left < 2)
+            assert episode.truncated == (not episode.terminated)
+            cut += is_dead and left == 2
+    assert cut > 5
+
+
+def test_a_dead_snake_is_shown_in_words_that_every_board_has():
+    view = SnakeView(3, 3, (), (((1, 2),),), ((1, 1),))
+    for renderer in (Grid(), Coordinates()):
+        (message,) = renderer.messages(view)
+        assert set(message["content"].split()) <= renderer.words(view)

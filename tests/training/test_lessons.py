@@ -11,7 +11,7 @@ from lapwing.preferences.dpo import dpo
 from lapwing.testing import episodes
 from lapwing.training.lessons import make_lesson
 from lapwing.training.objective import Correction, Objective, Regulariser, Schedule
-from lapwing.training.stage_memory import as_tensors, from_tensors, put_back, remembered
+from lapwing.training.stage_memory import as_tensors, from_checkpoint, put_back, remembered
 
 
 def stage_of(recipe, *overrides):
@@ -92,9 +92,9 @@ def test_what_methods_remember_goes_through_a_checkpoint():
     stage.credit(batch)
     after = remembered(stage)
     assert any(not np.array_equal(before.methods[0][n], after.methods[0][n]) for n in after.methods[0])
-    tensors = as_tensors(after.methods)
+    tensors = as_tensors(after)
     put_back(stage, before)
-    put_back(stage, after._replace(methods=from_tensors(stage, tensors)))
+    put_back(stage, from_checkpoint(stage, after.sampler, tensors))
     again = remembered(stage)
     for name, array in after.methods[0].items():
         np.testing.assert_array_equal(again.methods[0][name], array)

@@ -4,13 +4,15 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lapwing.build.schema import Checker, Part, constant
+from lapwing.build.schema import Checker, Part, constant, construct
 from lapwing.build.stage_plan import StagePlan
 from lapwing.core.errors import UserError
 from lapwing.core.protocols import Policy
 from lapwing.policies.baselines import Random
+from lapwing.policies.past_versions import PastSettings, PastVersions
 
-SELF = "self"
+_MAIN = "main"
+SELF, PAST = "self", "past"
 _RANDOM = Part("random", Random, {})
 
 
@@ -20,7 +22,7 @@ def self_play() -> None:
 
 def learnt_seats() -> dict[str, Callable[..., Any]]:
     """What an entry of `opponents` may name besides policies that are given."""
-    return {SELF: self_play}
+    return {SELF: self_play, PAST: PastSettings}
 
 
 def is_learnt(part: Part) -> bool:
@@ -29,8 +31,12 @@ def is_learnt(part: Part) -> bool:
 
 
 def learners(stage: StagePlan) -> tuple[int, ...]:
-    """The seats whose episodes the learning policy learns from."""
-    return (0, *sorted(seat for seat, part in stage.opponents.items() if part.name == SELF))
+    """The seats whose episodes the learning policy learns from.
+
+    In a warm start, whose replies are a teacher's, these are all seats that play with weights of the run.
+    """
+    own = {SELF} if stage.name == _MAIN else set(learnt_seats())
+    return (0, *sorted(seat for seat, part in stage.opponents.items() if part.name in own))
 
 
 def against_fixed(stage: StagePlan) -> StagePlan:
@@ -67,14 +73,34 @@ def make_opponents(stage: StagePlan) -> dict[int, Policy]:
     return {seat: part.make(**part.settings) for seat, part in stage.opponents.items()}
 
 
-def seated(stage: StagePlan, agent: Any) -> dict[int, Policy]:
+def seated(stage: StagePlan, agent: Any, past: PastVersions | None) -> dict[int, Policy]:
     """The policies of the other seats in training.
 
     Args:
       stage: its settings.
       agent: who learns.
+      past: its frozen versions, where they play.
     """
-    return {seat: agent if part.name == SELF else part.make(**part.settings) for seat, part in stage.opponents.items()}
+    own = learners(stage)
+    found: dict[int, Policy] = {}
+    for seat, part in stage.opponents.items():
+        if seat in own:
+            found[seat] = agent
+        elif part.name == PAST:
+            assert past is not None
+            found[seat] = past
+        else:
+            found[seat] = part.make(**part.settings)
+    return found
+
+
+def pool_settings(stage: StagePlan) -> PastSettings | None:
+    """The settings of the pool of past versions, where seats play with one."""
+    own = learners(stage)
+    for seat, part in stage.opponents.items():
+        if part.name == PAST and seat not in own:
+            return PastSettings(**part.settings)
+    return None
 
 
 def check_seats(checker: Checker, where: str, stage: StagePlan, num_players: int) -> None:
@@ -87,6 +113,9 @@ def check_seats(checker: Checker, where: str, stage: StagePlan, num_players: int
         )
     if strange := set(stage.evaluation_opponents) - seats:
         checker.errors.append(f"{where}.evaluation.opponents: the game has no other seat {min(strange)}.")
+    for seat, part in stage.opponents.items():
+        if part.name == PAST:
+            construct(checker, f"{where}.opponents.{seat}", part.make, part.settings)
     checker.errors.extend(f"{where}: {reason}" for reason in _mismatches(stage))
 
 
@@ -96,4 +125,13 @@ def _mismatches(stage: StagePlan) -> Iterator[str]:
         yield (
             f"sampler.name = '{stage.sampler.name}' measures the states of one seat that learns, and here several do; "
             "choose 'grouped'."
+        )
+    pools = [part for part in stage.opponents.values() if part.name == PAST]
+    if any(part.settings != pools[0].settings for part in pools):
+        yield "opponents: all seats of past versions share one pool; give each the same every, size and latest."
+    if pools and stage.name == _MAIN and (stage.collector.name == "ray" or stage.learner is not None):
+        where = "collector.name = 'ray'" if stage.learner is None else "a learner section"
+        yield (
+            f"opponents: past versions are kept by one process and not sent to others, so that they do not go with "
+            f"{where}; choose collector.name = 'local' or 'isolated' in one process, or 'self', which goes with all."
         )

@@ -323,6 +323,10 @@ def _played_columns(episodes: Sequence[Episode], steps: Sequence[Step]) -> dict[
     if announced or any(isinstance(step.action, (ToolCall, Answer, Malformed)) for step in steps):
         extra |= _tool_columns(episodes)
     extra["success"] = np.array([np.nan if e.success is None else float(e.success) for e in episodes])
+    if any(e.opponent_version is not None for e in episodes):
+        extra["opponent_version"] = np.array(
+            [-1 if e.opponent_version is None else e.opponent_version for e in episodes]
+        )
     spans = [d.span for d in decisions if d.span is not None]
     if len(spans) == len(decisions):
         extra["span"] = np.concatenate(spans)

@@ -37,6 +37,9 @@ COLUMNS: dict[str, Column] = {
     "mode": Column("E", "samplers/adaptive_modes", "mode of reasoning, numbered by cost from 0, the lightest"),
     "forced": Column("E", "samplers/adaptive_modes", "the mode was prescribed and not chosen"),
     "domain_reward": Column("N", "rollout/play", "the game's own reward, without penalties of the text"),
+    "opponent_version": Column(
+        "E", "rollout/play", "iteration after which the other seats' frozen weights were taken; −1 for those of now"
+    ),
 }
 
 PART_PREFIX = "part:"

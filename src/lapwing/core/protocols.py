@@ -31,7 +31,8 @@ class Game(Protocol):
     `State` and `View` are hashable and serialisable; an action is a string, or frozen with `str()` as its
     canonical text. All chance comes from the `rng` argument. Optional methods: `initial_outcomes()` and
     `outcomes(state, actions)` enumerate chance exactly; `heuristic(state, player)` is a simple strategy;
-    `words()` lists the vocabulary of the views; `for_split(split)` restricts the starts to one split;
+    `is_out(view)` says of a player that it never decides again, though others do; `words()` lists the vocabulary of the
+    views; `for_split(split)` restricts the starts to one split;
     `best_known`, a `BestKnown`, is the best mean return that is known where the optimum cannot be computed;
     `null_ceiling`, a float, is the mean return in at most 100 steps that nobody exceeds who never looks at the view:
     no-op, random, echo and spam (`lapwing.policies.null_agents`); with several players in seat 0 against random play.

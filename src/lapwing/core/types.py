@@ -240,7 +240,11 @@ class Step:
 
 @dataclass(slots=True)
 class Episode:
-    """One player's decisions in one match; `final_view` is what the player saw after the last of them."""
+    """One player's decisions in one match.
+
+    `final_view` is what the player saw after the last of them; `opponent_version` which frozen version of the learner
+    sat on other seats, where one was drawn.
+    """
 
     match: Match
     player: int
@@ -252,6 +256,7 @@ class Episode:
     final_context: np.ndarray | None = None
     policy_version: int = 0
     final_view: View = None
+    opponent_version: int | None = None
 
     @property
     def episode_return(self) -> float:

@@ -155,4 +155,5 @@ def _without_match(episode: Episode) -> Episode:
         final_context=episode.final_context,
         policy_version=episode.policy_version,
         final_view=episode.final_view,
+        opponent_version=episode.opponent_version,
     )

@@ -1,4 +1,4 @@
-"""Snake, alone or against a second snake; rounds are simultaneous."""
+"""Snake, alone or with up to three others on the board; rounds are simultaneous."""
 
 import math
 from collections import deque
@@ -67,16 +67,17 @@ class Snake:
     2. A snake whose new head is off the board or on a cell of any snake dies, even if that cell is a tail that is
        about to move away. So two snakes that swap their heads die both.
     3. Any other snake moves. On an apple it grows by one cell, the new head; else its tail leaves the last cell.
-    4. The dead vanish. Then apples are drawn uniformly on free cells until there are `apples` of them again, or no
-       cell is free.
+    4. The dead vanish, and decide nothing any more. Then apples are drawn uniformly on free cells until there are
+       `apples` of them again, or no cell is free.
 
     Reward: `death_reward` is all that the round gives to a snake that dies in it; a living snake gets `step_reward`,
-    and `apple_reward` besides if it ate. The parts `apples` and `deaths` count those of the
-    round, with two snakes seat by seat as `apples_0`, `apples_1`, `deaths_0` and `deaths_1`.
+    and `apple_reward` besides if it ate; one that died before gets 0. The parts `apples` and `deaths` count those of
+    the round, with several snakes seat by seat as `apples_0`, `apples_1`, `deaths_0`, `deaths_1` and so on.
 
-    End: a lone snake plays until it dies; with two snakes the game ends as soon as at most one lives, and the
-    survivor gets nothing for it. It also ends when the snakes fill the whole board, apples and all. There is no
-    notion of success; a cap on the number of rounds belongs to the sampler.
+    End: a lone snake plays until it dies; with several the game ends as soon as at most one lives, and the survivor
+    gets nothing for it. So with three or four the match goes on for the others when one dies, whose own episode ends
+    there. It also ends when the snakes fill the whole board, apples and all. There is no notion of success; a cap on
+    the number of rounds belongs to the sampler.
 
     Reference: the rules are Lapwing's; Dilkes et al. 2025, "Reinforced Language Models for Sequential Decision Making",
       train on a game of this name. https://arxiv.org/abs/2508.10839
@@ -85,7 +86,7 @@ class Snake:
       width: cells from left to right, 2 to 64.
       height: cells from bottom to top, 2 to 64.
       apples: how many apples lie on the board, at least 1.
-      num_snakes: 1, or 2 with a second seat.
+      num_snakes: 1 to 4, each with a seat.
       death_reward: the whole reward of the round in which the snake dies.
       apple_reward: what an apple adds to the round's reward.
       step_reward: reward of a round that is survived.
@@ -108,8 +109,8 @@ class Snake:
                 f"A snake board has 2 to 64 cells along a side, not {self.width} x {self.height}; "
                 "set game.width and game.height."
             )
-        if self.num_snakes not in (1, 2):
-            raise UserError(f"Snake is played by 1 or 2 snakes, not {self.num_snakes}; set game.num_snakes.")
+        if not 1 <= self.num_snakes <= 4:
+            raise UserError(f"Snake is played by 1 to 4 snakes, not {self.num_snakes}; set game.num_snakes.")
         cells = self.width * self.height
         if not 1 <= self.apples <= cells - self.num_snakes:
             raise UserError(
@@ -179,19 +180,26 @@ class Snake:
         others = tuple([body for seat, body in enumerate(state.bodies) if body and seat != player])
         return SnakeView(self.width, self.height, state.bodies[player], others, state.apples)
 
+    def is_out(self, view: SnakeView) -> bool:
+        """Whether who sees this is dead while others may play on."""
+        return not view.body
+
     def legal(self, state: SnakeState, player: int) -> tuple[str, ...]:
         """All four moves, also the deadly ones."""
         return ACTIONS
 
     def step(self, state: SnakeState, actions: Mapping[int, str], rng: np.random.Generator) -> Transition:
         """Play one round; chance places the new apples."""
-        heads = [_moved(body[0], actions[player]) for player, body in enumerate(state.bodies)]
+        heads = [_moved(body[0], actions[player]) if body else None for player, body in enumerate(state.bodies)]
         bodies: list[Body] = []
         reward: dict[int, float] = {}
         parts: dict[str, float] = {}
         apples = state.apples
         for player, (head, body) in enumerate(zip(heads, state.bodies, strict=True)):
-            if self._is_deadly(head, state.bodies) or heads.count(head) > 1:
+            if head is None:
+                reward[player] = 0.0
+                bodies.append(())
+            elif self._is_deadly(head, state.bodies) or heads.count(head) > 1:
                 reward[player] = self.death_reward
                 parts[self._part("deaths", player)] = 1.0
                 bodies.append(())
@@ -206,12 +214,13 @@ class Snake:
         if len(apples) < self.apples:
             apples = self._refilled(apples, bodies, rng)
         after = SnakeState(tuple(bodies), apples)
-        return Transition(after, reward, terminated=() in bodies or not apples, parts=parts)
+        is_over = len(after.alive) < min(2, self.num_snakes) or not apples
+        return Transition(after, reward, terminated=is_over, parts=parts)
 
     def heuristic(self, state: SnakeState, player: int) -> str:
         """The first move of a shortest way to an apple around all bodies, else a move that survives, else any.
 
-        The other snake is taken to stand still, and ties go to the earlier action.
+        The other snakes are taken to stand still, and ties go to the earlier action.
         """
         blocked = {cell for body in state.bodies for cell in body}
         frontier: deque[tuple[Cell, str]] = deque()
@@ -236,7 +245,7 @@ class Snake:
     def scripted(self, state: SnakeState, player: int, rng: np.random.Generator) -> str:
         """The careless opponent: uniform over the moves that stay on the board and miss its own body, else over all.
 
-        Its own tail does not count as body if the snake is longer than two cells, and it ignores the other snake.
+        Its own tail does not count as body if the snake is longer than two cells, and it ignores the other snakes.
         """
         body = state.bodies[player]
         cells = {action: _moved(body[0], action) for action in ACTIONS}

@@ -11,6 +11,7 @@ from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match, State
 from lapwing.games.game import has_exact_outcomes, outcomes
 from lapwing.policies.agent import Agent, InvalidRule
+from lapwing.policies.past_versions import PastVersions
 from lapwing.rollout.arena import Arena, GameFault, Here, from_game, initial_state
 from lapwing.rollout.ledger import Ledger, count_matches
 from lapwing.rollout.play import play
@@ -70,6 +71,11 @@ class LocalCollector:
         self.tabular = tabular
         self._table: Table | None = None
         self._reachable: dict[State, list[State]] = {}
+
+    @property
+    def past(self) -> PastVersions | None:
+        """The pool of past versions of the policy, where seats play with one."""
+        return next((policy for policy in self.policies.values() if isinstance(policy, PastVersions)), None)
 
     @property
     def is_here(self) -> bool:
@@ -149,6 +155,8 @@ class LocalCollector:
             return None
 
     def _play_one_by_one(self, matches: Sequence[Match], packed: bool) -> Rollout:
+        if self.past is not None and matches:
+            self.past.note(matches[0].iteration)
         if self.is_here:
             with contextlib.suppress(GameFault):
                 self._announce(matches)
@@ -166,7 +174,8 @@ class LocalCollector:
 
     def _release(self) -> None:
         """Nobody goes on with these matches: what the generators keep of their contexts is in the way of the update."""
-        for policy in self.policies.values():
+        frozen = [one for policy in self.policies.values() for one in getattr(policy, "frozen", ())]
+        for policy in (*self.policies.values(), *frozen):
             release = getattr(getattr(policy, "generator", None), "release", None)
             if release is not None:
                 release()

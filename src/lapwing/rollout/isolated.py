@@ -8,6 +8,7 @@ from typing import Any
 from lapwing.core.errors import UserError
 from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match
+from lapwing.policies.past_versions import PastVersions
 from lapwing.rollout.collector import LocalCollector
 from lapwing.rollout.workers import WorkerLimits, Workers
 
@@ -68,6 +69,11 @@ class IsolatedCollector:
     def __exit__(self, *_: object) -> None:
         """As `close`."""
         self.close()
+
+    @property
+    def past(self) -> PastVersions | None:
+        """The pool of past versions of the policy, where seats play with one."""
+        return self._here.past
 
     @property
     def dropped(self) -> int:

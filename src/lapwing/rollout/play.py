@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,23 @@ _NO_RULE = InvalidRule()
 class _Seat:
     """One player's side of a live match."""
 
-    __slots__ = ("chosen", "forfeited", "guidance", "key", "memory", "outcome", "retries", "steps", "success")
+    __slots__ = (
+        "chosen",
+        "forfeited",
+        "guidance",
+        "invalid",
+        "key",
+        "memory",
+        "outcome",
+        "retries",
+        "steps",
+        "success",
+    )
 
-    def __init__(self, key: int, guidance: Guidance | None) -> None:
+    def __init__(self, key: int, guidance: Guidance | None, invalid: InvalidRule) -> None:
         self.key = key
         self.guidance = guidance
+        self.invalid = invalid
         self.memory: Any = None
         self.steps: list[Step] = []
         self.retries = 0
@@ -39,12 +52,24 @@ class _Seat:
 class _Live:
     """A match that is being played."""
 
-    __slots__ = ("is_over", "match", "number", "position", "seats", "steps", "terminated")
+    __slots__ = (
+        "is_over",
+        "match",
+        "number",
+        "opponent_version",
+        "policies",
+        "position",
+        "seats",
+        "steps",
+        "terminated",
+    )
 
-    def __init__(self, number: int, match: Match, position: Position, learners: Sequence[int]) -> None:
+    def __init__(self, number: int, match: Match, position: Position, table: "_Table") -> None:
         self.number = number
         self.match = match
         self.position = position
+        self.policies, self.opponent_version = table.seated(match)
+        learners = table.learners
         address = (match.seed, match.split, match.iteration, match.group)
         # To a learner its opponents are part of the chance that a group may share.
         others = "shared" if match.share_chance else match.member
@@ -52,12 +77,32 @@ class _Live:
             _Seat(
                 rng.fold(0, "reply", *address, match.member if seat in learners else others, seat),
                 match.guidance if seat in learners else None,
+                # Frozen versions of a learner reply under its rule, other opponents under the usual one.
+                table.invalid if seat in learners else getattr(table.policies.get(seat), "invalid", _NO_RULE),
             )
             for seat in range(match.game.num_players)
         ]
         self.steps = 0
         self.terminated = False
         self.is_over = False
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Who sits where in all matches, who learns, and under which rule."""
+
+    policies: Mapping[int, Policy]
+    learners: Sequence[int]
+    invalid: InvalidRule
+
+    def seated(self, match: Match) -> tuple[Mapping[int, Policy], int | None]:
+        """The policy of each seat in a match, and the version that was drawn, where one is."""
+        pools = {seat: pool for seat, policy in self.policies.items() if (pool := getattr(policy, "drawn", None))}
+        if not pools:
+            return self.policies, None
+        found = {seat: pool(match) for seat, pool in pools.items()}
+        version = next(iter(found.values())).iteration
+        return {**self.policies, **{seat: drawn.policy for seat, drawn in found.items()}}, version
 
 
 # Who is asked: the match, the player, its seat, and the legal actions.
@@ -84,7 +129,7 @@ def play(
 
     Args:
       matches: what to play.
-      policies: the policy of each seat.
+      policies: the policy of each seat; one with `drawn(match)` draws who plays in each match.
       learners: the seats whose episodes are wanted.
       invalid: what happens to invalid replies of the learning seats.
       deadline_seconds: matches that are still running after this time are given up and left out of the result.
@@ -102,25 +147,26 @@ def play(
     told = Watch() if watch is None else watch
     told.begin(len(matches), arena)
     everything: list[_Live] = []
+    table = _Table(policies, learners, invalid)
     for number, position in enumerate(arena.begin(matches)):
         if isinstance(position, Fault):
             _fail(watch, matches[number], position)
         else:
-            everything.append(_Live(number, matches[number], position, learners))
+            everything.append(_Live(number, matches[number], position, table))
     live = everything
     while live:
         told.safe_point()
         if deadline_seconds is not None and time.monotonic() - started > deadline_seconds:
             break
         told.enter("replies", len(live))
-        _decide(live, policies, learners, invalid)
+        _decide(live)
         told.enter("games")
         _advance(live, arena, watch)
         live = [one for one in live if not one.is_over]
     told.end()
     unfinished = {one.number for one in live}
     return [
-        _episode(one, seat, policies[seat])
+        _episode(one, seat)
         for one in everything
         if one.number not in unfinished and one.position is not _FAILED
         for seat in learners
@@ -137,7 +183,7 @@ def _fail(watch: Watch | None, match: Match, fault: Fault) -> None:
     watch.fail(match, fault)
 
 
-def _decide(live: list[_Live], policies: Mapping[int, Policy], learners: Sequence[int], invalid: InvalidRule) -> None:
+def _decide(live: list[_Live]) -> None:
     """Ask every player who has not chosen yet, until all have, or someone forfeits."""
     waiting: dict[int, tuple[Policy, list[_Waiting]]] = {}
     for one in live:
@@ -146,7 +192,7 @@ def _decide(live: list[_Live], policies: Mapping[int, Policy], learners: Sequenc
             seat = seats[player]
             if seat.chosen is not None:
                 continue
-            policy = policies[player]
+            policy = one.policies[player]
             found = waiting.get(id(policy))
             if found is None:
                 found = waiting[id(policy)] = (policy, [])
@@ -155,8 +201,7 @@ def _decide(live: list[_Live], policies: Mapping[int, Policy], learners: Sequenc
         asks = _asks(waits)
         answers = policy.act_many(asks)
         for (one, player, seat, _), ask, (decision, memory) in zip(waits, asks, answers, strict=True):
-            rule = invalid if player in learners else _NO_RULE
-            _accept(seat, ask, one.position.keys[player], decision, memory, rule)
+            _accept(seat, ask, one.position.keys[player], decision, memory)
             if seat.forfeited:
                 one.terminated = one.is_over = True
 
@@ -188,8 +233,8 @@ def _keys(waits: Sequence[_Waiting]) -> list[int]:
     return rng.fold_many(key, np.array([len(seat.steps) for seat in seats])).tolist()
 
 
-def _accept(seat: _Seat, ask: Ask, view_key: int, decision: Decision, memory: Any, invalid: InvalidRule) -> None:
-    action = decision.action
+def _accept(seat: _Seat, ask: Ask, view_key: int, decision: Decision, memory: Any) -> None:
+    action, invalid = decision.action, seat.invalid
     penalty = 0.0
     if seat.retries:
         # The step before was an invalid reply that nobody remembers: this context is a fresh one.
@@ -275,12 +320,15 @@ def _credit(seat: _Seat, number: int, transition: Transition, view_key: int) -> 
         seat.outcome += float(transition.outcome.get(number, 0.0))
 
 
-def _episode(one: _Live, number: int, policy: Policy) -> Episode:
-    seat = one.seats[number]
+def _episode(one: _Live, number: int) -> Episode:
+    seat, policy = one.seats[number], one.policies[number]
     final_context = None
     final_view = one.position.views[number]
     prompt = getattr(policy, "prompt", None)
-    if not one.terminated and prompt is not None:
+    is_out = getattr(one.match.game, "is_out", None)
+    # Who has left a match that others play on will never decide again: nothing of its future was cut off.
+    terminated = one.terminated or (is_out is not None and is_out(final_view))
+    if not terminated and prompt is not None:
         guidance = seat.guidance
         kept = {"hint": guidance.hint} if guidance is not None and guidance.hint and not guidance.strip else {}
         final_context = prompt(final_view, seat.memory, **kept).token
@@ -293,13 +341,14 @@ def _episode(one: _Live, number: int, policy: Policy) -> Episode:
         match=one.match,
         player=number,
         steps=seat.steps,
-        terminated=one.terminated,
-        truncated=not one.terminated,
+        terminated=terminated,
+        truncated=not terminated,
         outcome=seat.outcome,
         success=success,
         final_context=final_context,
         final_view=final_view,
         policy_version=policy.version,
+        opponent_version=one.opponent_version,
     )
 
 

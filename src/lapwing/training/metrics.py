@@ -66,6 +66,12 @@ METRICS: dict[str, Metric] = {
         "reward", "domain_return_mean of one seat; absent where one seat alone learns"
     ),
     "rollout/seat_success:<seat>": Metric("share", "success of one seat; absent where one seat alone learns"),
+    "rollout/past_return:<version>": Metric(
+        "reward",
+        "domain_return_mean against a past version, named by the iteration after which it was taken, or now",
+    ),
+    "rollout/past_success:<version>": Metric("share", "success against a past version"),
+    "rollout/past_episodes:<version>": Metric("episodes", "played against a past version in this iteration"),
     "rollout/top_action": Metric("share", "steps with the action that was played most, of those with a legal one"),
     "rollout/zero_spread_groups": Metric("share", "groups whose episodes all have the same return: no signal"),
     "rollout/dropped": Metric("matches", "given up at the deadline, or over before the policy's turn"),
@@ -146,8 +152,12 @@ METRICS: dict[str, Metric] = {
 
 
 # Names that hold a name or a number of the run's own, and how the table above writes them.
-_OPEN = re.compile(r"(part|seat_return|seat_success):.*")
-_PLACES = {"part": "name", "seat_return": "seat", "seat_success": "seat"}
+_PLACES = {
+    "part": "name",
+    **dict.fromkeys(("seat_return", "seat_success"), "seat"),
+    **dict.fromkeys(("past_episodes", "past_return", "past_success"), "version"),
+}
+_OPEN = re.compile(f"({'|'.join(_PLACES)}):.*")
 
 
 def as_described(name: str) -> str:
@@ -182,7 +192,7 @@ def rollout_metrics(batch: EpisodeBatch) -> dict[str, float]:
         known = ~np.isnan(success)
         metrics["rollout/success"] = float(np.nanmean(success))
         metrics |= _half_width("success", success[known], start[known], batch.match[known])
-    return metrics | _by_seat(batch, domain, success)
+    return metrics | _by_seat(batch, domain, success) | _by_version(batch, domain, success)
 
 
 def _by_seat(batch: EpisodeBatch, domain: np.ndarray, success: np.ndarray) -> dict[str, float]:
@@ -194,7 +204,18 @@ def _by_seat(batch: EpisodeBatch, domain: np.ndarray, success: np.ndarray) -> di
     return found
 
 
-def _means(of: str, which: int, own: np.ndarray, domain: np.ndarray, success: np.ndarray) -> dict[str, float]:
+def _by_version(batch: EpisodeBatch, domain: np.ndarray, success: np.ndarray) -> dict[str, float]:
+    """Return and success against each version of a pool of past versions."""
+    version = batch.extra.get("opponent_version")
+    found: dict[str, float] = {}
+    for one in () if version is None else np.unique(version).tolist():
+        name = "now" if one < 0 else one
+        found[f"rollout/past_episodes:{name}"] = int((version == one).sum())
+        found |= _means("past", name, version == one, domain, success)
+    return found
+
+
+def _means(of: str, which: int | str, own: np.ndarray, domain: np.ndarray, success: np.ndarray) -> dict[str, float]:
     found = {f"rollout/{of}_return:{which}": float(domain[own].mean())}
     known = success[own & ~np.isnan(success)]
     return found | ({f"rollout/{of}_success:{which}": float(known.mean())} if len(known) else {})

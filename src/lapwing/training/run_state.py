@@ -14,7 +14,7 @@ from lapwing.models.pretrained import load_in_place
 from lapwing.training.checkpoint import by_age, delete, is_whole, prune
 from lapwing.training.learner import Learner
 from lapwing.training.run_folder import RunFolder, finite
-from lapwing.training.stage_memory import StageMemory, as_tensors, from_tensors, put_back, remembered
+from lapwing.training.stage_memory import StageMemory, as_tensors, from_checkpoint, put_back, remembered
 from lapwing.training.stages import Stage
 
 _KEPT_CHECKPOINTS = 2
@@ -78,7 +78,7 @@ class RunState:
         try:
             self.write(
                 target,
-                tensors={**learner.state(), **critics, **as_tensors(memory.methods)},
+                tensors={**learner.state(), **critics, **as_tensors(memory)},
                 state={
                     "stage": stage.name,
                     "iteration": done,
@@ -133,7 +133,7 @@ class RunState:
         if state["batch_tokens"] is not None:
             # It may have been made smaller where memory ran out.
             learner.scorer.batch_tokens = min(learner.scorer.batch_tokens, int(state["batch_tokens"]))
-        put_back(stage, StageMemory(state["sampler"], from_tensors(stage, tensors)))
+        put_back(stage, from_checkpoint(stage, state["sampler"], tensors))
         stage.alarms.restore(state["alarms"])
         self.totals, self.rollbacks = dict(state["totals"]), int(state["rollbacks"])
         return int(state["iteration"]), tensors, state["row"]

@@ -29,6 +29,8 @@ def coordinates(view: SnakeView, *, nearby: int, bodies: bool) -> str:
 
     Without `bodies` only the head of another snake is listed, and no cell of the own body.
     """
+    if not view.body:  # nobody decides from here
+        return grid(view)
     x, y = view.body[0]
 
     def offsets(cells: Body) -> str:
