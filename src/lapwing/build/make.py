@@ -4,7 +4,7 @@ import copy
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 from lapwing.build.collectors import Origin, is_cloned, make_collector, play_once
 from lapwing.build.learners import make_learner
 from lapwing.build.options import baselines
+from lapwing.build.pool import forget, make_pool
 from lapwing.build.schema import Part, bind, constant
-from lapwing.build.seats import against_fixed, learners, make_opponents, pool_settings, seated
+from lapwing.build.seats import against_fixed, learners, make_opponents, seated
 from lapwing.build.served import is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import rng
@@ -199,7 +200,12 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         for_split(game, "train"), seed=rng.fold(0, stage.name, shop.seed), **stage.sampler.settings
     )
     sampler, situation = _with_situation(stage, agent, game, sampler)
-    past = _make_pool(stage, shop, agent)
+
+    def generator(model: Any) -> Any:
+        twin = Workshop(model, shop.tokenizer, shop.seed)
+        return make_generator(stage, twin, ends=agent.chat.ends, stop=agent.parser.stop)
+
+    past = make_pool(stage, agent, shop.model, generator)
     collector = make_collector(stage, shop, agent, local_collector(stage, agent, past))
     return Stage(
         name=stage.name,
@@ -222,40 +228,9 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         selection=bind(stage.selection),
         aggregation=bind(stage.aggregation),
         make_learner=functools.partial(make_learner, stage, shop),
-        forget=functools.partial(_forget, agent, past),
+        forget=functools.partial(forget, agent, past),
         # Not every generator keeps something on the learner's device.
         release=getattr(agent.generator, "release", lambda: None),
-    )
-
-
-def _forget(agent: Any, past: Any) -> None:
-    agent.generator.forget()
-    if past is not None:
-        past.forget()
-
-
-def _make_pool(stage: StagePlan, shop: Workshop, agent: Any) -> Any:
-    """The pool of the learning policy's past versions, where seats play with one."""
-    from lapwing.models.frozen import frozen_twin, trained_weights
-    from lapwing.policies.agent import InvalidRule
-    from lapwing.policies.past_versions import PastVersions
-
-    settings = pool_settings(stage)
-    if settings is None:
-        return None
-
-    def freeze(weights: Mapping[str, Any]) -> Any:
-        twin = Workshop(frozen_twin(shop.model, weights), shop.tokenizer, shop.seed)
-        other = copy.copy(agent)
-        other.generator = make_generator(stage, twin, ends=agent.chat.ends, stop=agent.parser.stop)
-        return other
-
-    return PastVersions(
-        agent,
-        settings,
-        weights=functools.partial(trained_weights, shop.model),
-        freeze=freeze,
-        invalid=InvalidRule(**invalid_settings(stage.policy)),
     )
 
 
