@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         play,
         resume,
         score,
+        to_gymnasium,
         to_pettingzoo,
         train,
     )
@@ -33,6 +34,7 @@ __all__ = [
     "play",
     "resume",
     "score",
+    "to_gymnasium",
     "to_pettingzoo",
     "train",
 ]

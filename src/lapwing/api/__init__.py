@@ -3,6 +3,7 @@
 from lapwing.api.audit import audit
 from lapwing.api.comparison import Comparison, compare
 from lapwing.api.export import export
+from lapwing.api.gymnasium_env import to_gymnasium
 from lapwing.api.playing import LoadedPolicy, evaluate, load, play
 from lapwing.api.score import Score, score
 from lapwing.api.training import Run, resume, train
@@ -24,6 +25,7 @@ __all__ = [
     "play",
     "resume",
     "score",
+    "to_gymnasium",
     "to_pettingzoo",
     "train",
 ]
