@@ -9,25 +9,24 @@ installed keeps the numbers that it has.
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lapwing.core import registry, rng
-from lapwing.core.errors import LapwingError, UserError
+from lapwing.core.errors import UserError
 from lapwing.core.types import Match
 from lapwing.evaluation.null_agents import MAX_STEPS
-from lapwing.evaluation.references import solved
+from lapwing.evaluation.references import best_return, solved, solved_starts
 from lapwing.games.contract import transcript
-from lapwing.games.game import for_split, has_exact_outcomes
+from lapwing.games.game import for_split
 from lapwing.policies.baselines import Heuristic, Random
 from lapwing.rollout.play import play
 from lapwing.stats.summarise import summarise
-from lapwing.tabular.enumerate import TabularGame, enumerate_game
+from lapwing.tabular.enumerate import TabularGame
 from lapwing.tabular.policy_evaluation import policy_values, uniform_policy
-from lapwing.tabular.value_iteration import optimal_values
 
 NUMBERS = Path(__file__).parent / "games.json"
 # Besides the defaults: settings that recipes and other pages use.
@@ -38,10 +37,6 @@ FURTHER: dict[str, list[dict[str, Any]]] = {
     "snake": [{"width": 10, "height": 10}, {"num_snakes": 2}],
 }
 MATCHES = 500
-# Starts that are solved one by one where a game draws them.
-STARTS = 100
-# Of one start; a game with more is not solved.
-_MOST_STATES = 5_000
 
 
 def read() -> dict[str, list[dict[str, Any]]]:
@@ -107,7 +102,7 @@ def _sizes(game: Any, table: TabularGame | None) -> dict[str, Any]:
     """How many states there are, and how many steps a match takes at most."""
     if table is not None:
         return {"states": table.num_states, "longest": _longest(table)}
-    one = next(_solved_starts(game, 1), None)
+    one = next(solved_starts(game, starts=1), None)
     if one is None:
         return {"states": None, "longest": None}
     return {"states": one.num_states, "longest": _longest(one), "of_a_start": True}
@@ -124,27 +119,11 @@ def _longest(table: TabularGame) -> int | None:
     return None
 
 
-def _solved_starts(game: Any, count: int) -> Iterator[TabularGame]:
-    """Some drawn starts of a game of one player, each as arrays; nothing where that cannot be."""
-    if not has_exact_outcomes(game) or game.num_players != 1:
-        return
-    for number in range(count):
-        try:
-            start = game.initial(rng.generator("games page", number))
-            yield enumerate_game(game, [start], max_states=_MOST_STATES)
-        except LapwingError:
-            return
-
-
 def _optimum(game: Any, table: TabularGame | None) -> dict[str, Any] | None:
     if table is not None:
-        return {"return": _best(table), "exact": True}
-    values = [_best(one) for one in _solved_starts(for_split(game, "test"), STARTS)]
+        return {"return": best_return(table, MAX_STEPS), "exact": True}
+    values = [best_return(one, MAX_STEPS) for one in solved_starts(game)]
     return {"return": float(np.mean(values)), "exact": True, "starts": len(values)} if values else None
-
-
-def _best(table: TabularGame) -> float:
-    return float(table.start @ optimal_values(table, MAX_STEPS)[MAX_STEPS])
 
 
 def _random(game: Any, table: TabularGame | None) -> dict[str, Any]:

@@ -323,7 +323,9 @@ MEASURES = {"success", "score", "return", "length", "valid", "tokens_per_step", 
 
 
 def check_schema(result):
-    assert list(result) == ["game", "episodes", "seed", "policies"]
+    assert list(result) == ["game", "episodes", "seed", "policies", "references"]
+    assert set(result["references"]) <= {"optimal", "best_known", "null_ceiling"}
+    assert all(set(found) == {"return", "source"} for found in result["references"].values())
     for measures in result["policies"].values():
         assert set(measures) == {*MEASURES, "regret_curve", "regret_growth", "parts"}
         intervals = [measures[name] for name in MEASURES] + list(measures["parts"].values())
@@ -372,6 +374,15 @@ def test_eval_on_another_game(lapwing, small_run):
     ended = lapwing("eval", small_run, "--episodes", "3", "--game", "bandit")
     assert ended.code == 2
     assert "vocabulary lacks the words a, arms" in ended.err
+
+
+def test_eval_prints_what_the_returns_are_to_be_held_against(lapwing, small_run):
+    said = lapwing("eval", small_run, "--episodes", "5").out
+    rows = {line.split("  ")[0]: line.split() for line in said.splitlines()}
+    assert [cell for cell in rows["optimal, exact"] if cell != "–"] == ["optimal,", "exact", "1.000"]
+    assert [cell for cell in rows["null agents, at most"] if cell != "–"][-1] == "0.250"
+    assert "Optimal, exact: solved, " in said
+    assert "Null agents, at most: no-op, random, echo and spam, in at most 100 steps." in said
 
 
 def test_eval_prints_a_table(lapwing, small_run):

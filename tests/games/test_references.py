@@ -6,12 +6,14 @@ import pytest
 from lapwing.core import registry
 from lapwing.core.rng import generator
 from lapwing.core.types import Match
+from lapwing.evaluation.evaluate import evaluation_matches
 from lapwing.evaluation.null_agents import null_returns
 from lapwing.evaluation.references import references
 from lapwing.games.bandit import Bandit
 from lapwing.games.chain import Chain
 from lapwing.games.expert_advice import ExpertAdvice
 from lapwing.games.frozen_lake import FrozenLake
+from lapwing.games.game import initial_state
 from lapwing.games.mixture import Mixture
 from lapwing.games.search_qa import SearchQa
 from lapwing.games.snake import Snake
@@ -20,6 +22,7 @@ from lapwing.policies.baselines import Heuristic, Random, Scripted
 from lapwing.rollout.play import play
 from lapwing.tabular.enumerate import enumerate_game
 from lapwing.tabular.policy_evaluation import policy_values, uniform_policy
+from lapwing.tabular.value_iteration import optimal_values
 
 # One with a bound of its own for each branch of a `null_ceiling`.
 SETTINGS = [
@@ -128,7 +131,7 @@ def test_the_optimum_of_a_game_of_one_player_is_solved():
     found = references(Chain(length=4, slip=0.25), max_steps=4)
     assert found["optimal"]["return"] == pytest.approx(Chain(length=4, slip=0.25).optimal_value())
     assert "states" in found["optimal"]["source"]
-    assert found["null_ceiling"] == {"return": Chain(length=4, slip=0.25).null_ceiling}
+    assert found["null_ceiling"]["return"] == Chain(length=4, slip=0.25).null_ceiling
     assert "best_known" not in found
 
 
@@ -151,8 +154,24 @@ def test_what_cannot_be_solved_has_no_optimum():
     found = references(Snake(), max_steps=100)
     assert set(found) == {"best_known", "null_ceiling"}
     assert found["best_known"]["return"] == Snake().best_known.score
-    # Its maps are drawn: there is no list of starts.
-    assert set(references(FrozenLake())) == {"null_ceiling"}
+
+
+def test_where_starts_are_drawn_the_first_of_the_evaluation_are_solved_one_by_one():
+    found = references(FrozenLake(slippery=True), seed=5, max_steps=20)["optimal"]
+    assert found["source"] == "solved, mean of the first 40 starts, at most 20 steps"
+    matches = evaluation_matches(FrozenLake(slippery=True), split="test", seed=5, episodes=40, max_steps=20)
+    values = []
+    for match in matches:
+        table = enumerate_game(match.game, [initial_state(match)])
+        values.append(optimal_values(table, 20)[20, 0])
+    assert found["return"] == pytest.approx(np.mean(values))
+    assert 0.0 < found["return"] < 1.0
+
+
+def test_who_knew_hidden_chances_is_nobody_to_compare_with():
+    game = registry.resolve("games", "bandit_suite")()
+    assert game.oracles
+    assert "optimal" not in references(game)
 
 
 def test_nobody_gets_more_than_the_optimum():

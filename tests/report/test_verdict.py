@@ -8,6 +8,7 @@ from lapwing.report.verdict import (
     number,
     part_table,
     signed,
+    reference_notes,
     table_rows,
     verdict,
 )
@@ -136,6 +137,22 @@ def test_a_measure_that_only_some_policies_have_is_a_dash_for_the_others(make_ev
     _, random = table_rows(evaluation)
     assert random.cells["success"] == "–"
     assert random.cells["valid"] == "–"
+
+
+def test_references_are_rows_below_the_policies_with_a_return_only(make_evaluation):
+    evaluation = make_evaluation(trained=0.9, random=0.1)
+    assert reference_notes(evaluation) == []
+    evaluation["references"] = {
+        "null_ceiling": {"return": 0.25, "source": "no-op and others"},
+        "best_known": {"return": 11.83, "source": "the heuristic"},
+        "something of a later version": {},
+    }
+    rows = table_rows(evaluation)
+    assert [row.label for row in rows] == ["trained", "random", "best known", "null agents, at most"]
+    assert {tuple(row.cells) for row in rows} == {tuple(rows[0].cells)}
+    assert set(rows[2].cells.values()) == {"11.830", "–"}
+    assert rows[3].cells["return"] == "0.250"
+    assert reference_notes(evaluation) == ["best known: the heuristic", "null agents, at most: no-op and others"]
 
 
 def test_numbers_are_written_for_people():

@@ -9,7 +9,7 @@ from typing import Any
 
 from lapwing import build
 from lapwing.api.loading import last_model
-from lapwing.api.playing import measure
+from lapwing.api.playing import measure, with_references
 from lapwing.core.errors import LapwingError
 from lapwing.core.protocols import Policy
 from lapwing.core.storage import read_json
@@ -112,13 +112,13 @@ def _evaluate_run(
     # Ranks must stop at the same point; one process may stop anywhere.
     further: dict[str, Any] = {"team": shop.team} if shop.team is not None else {"safe_point": check}
     result = measure(plan, policies(plan) | untrained, episodes=settings["episodes"], **further)
-    folder.write_evaluation(result)
+    folder.write_evaluation(with_references(plan, result))
     check()
     for entry in settings["transfer"]:
         other = build.with_game(plan, entry)
         steps = entry.get("max_steps")
         result = measure(other, policies(other), episodes=settings["episodes"], max_steps=steps, **further)
-        folder.write_evaluation(result, _label(entry))
+        folder.write_evaluation(with_references(other, result, max_steps=steps), _label(entry))
         check()
     return before
 

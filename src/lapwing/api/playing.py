@@ -114,7 +114,8 @@ def evaluate(
       trust_remote_code: run code that comes with a pretrained model.
 
     Returns:
-      The object of `lapwing eval --json`; with `usage` (requests, tokens, cost) where a server was asked.
+      The object of `lapwing eval --json`, with `references` where anything is known of the game's returns; with `usage`
+      (requests, tokens, cost) where a server was asked.
 
     Raises:
       UserError: there is no such run, model, game or setting.
@@ -134,8 +135,31 @@ def evaluate(
         policies["untrained"] = build.make_agent(plan, before)
     if baselines:
         policies |= build.make_baselines(plan)
-    result = measure(plan, policies, episodes=episodes, seed=seed)
+    result = with_references(plan, measure(plan, policies, episodes=episodes, seed=seed))
     return {**result, "usage": agent.client.spent()} if build.is_served(plan) else result
+
+
+def with_references(plan: build.StagePlan, result: dict[str, Any], *, max_steps: int | None = None) -> dict[str, Any]:
+    """An evaluation with what its returns are to be held against: `references`, where anything is known.
+
+    Args:
+      plan: whose game and opponents.
+      result: what `measure` found.
+      max_steps: of the matches; the plan's if left out.
+    """
+    from lapwing.evaluation.references import references
+
+    found = references(
+        build.make_game(plan.game),
+        opponents=build.make_opponents(build.against_fixed(plan)),
+        seed=result["seed"],
+        max_steps=max_steps or _max_steps(plan),
+    )
+    return {**result, "references": found} if found else result
+
+
+def _max_steps(plan: build.StagePlan) -> int:
+    return plan.evaluation.settings["max_steps"] or plan.sampler.settings["max_steps"]
 
 
 def measure(
@@ -169,5 +193,5 @@ def measure(
         split=split,
         seed=settings["seed"] if seed is None else seed,
         episodes=episodes,
-        max_steps=max_steps or settings["max_steps"] or plan.sampler.settings["max_steps"],
+        max_steps=max_steps or _max_steps(plan),
     )

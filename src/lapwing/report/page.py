@@ -16,7 +16,17 @@ from lapwing.report.figures import comparison, curves
 from lapwing.report.replay import Replay, replay_section
 from lapwing.report.series import MAIN, Figure, Log
 from lapwing.report.templates import template_environment
-from lapwing.report.verdict import Parts, Row, Verdict, margins, matches, part_table, table_rows, verdict
+from lapwing.report.verdict import (
+    Parts,
+    Row,
+    Verdict,
+    margins,
+    matches,
+    part_table,
+    reference_notes,
+    table_rows,
+    verdict,
+)
 
 _LONGEST_NAME = 200
 _LONGEST_RECIPE = 100_000
@@ -214,7 +224,8 @@ def _table(title: str, evaluation: Mapping[str, Any], name: str) -> Table:
 
 
 def _note(evaluation: Mapping[str, Any]) -> str:
-    return f"{_short(matches(evaluation))}, the same for every policy. Brackets: 95 % intervals."
+    said = f"{_short(matches(evaluation))}, the same for every policy. Brackets: 95 % intervals."
+    return " ".join([said, *(f"{_short(note)[:1].upper()}{_short(note)[1:]}." for note in reference_notes(evaluation))])
 
 
 def _facts(run: _Run) -> list[tuple[str, str]]:

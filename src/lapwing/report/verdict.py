@@ -39,6 +39,8 @@ _LABELS = {
     "bayes": "Bayes-optimal",
     "optimal": "optimal",
 }
+# What a game's returns are held against without being played, in the order of a page.
+_REFERENCES = {"optimal": "optimal, exact", "best_known": "best known", "null_ceiling": "null agents, at most"}
 
 Measure = Mapping[str, float]
 
@@ -161,14 +163,33 @@ def table_rows(evaluation: Mapping[str, Any]) -> list[Row]:
 
     Returns:
       One row a policy, the trained ones first, with the measures that at least one of them has; success, score
-      and return with their 95 % interval.
+      and return with their 95 % interval. Below them one row for each reference, which has a return only.
     """
     policies = ordered_policies(evaluation)
     shown = [name for name in _COLUMNS if any(measures.get(name) for measures in policies.values())]
-    return [
+    rows = [
         Row(name, label(name), {_COLUMNS[key]: _cell(key, measures.get(key)) for key in shown})
         for name, measures in policies.items()
     ]
+    for name, found in _references(evaluation).items():
+        cells = {_COLUMNS[key]: number(found["return"]) if key == "return" else "–" for key in shown}
+        rows.append(Row(f"reference:{name}", _REFERENCES[name], cells))
+    return rows
+
+
+def reference_notes(evaluation: Mapping[str, Any]) -> list[str]:
+    """Where each reference below the table comes from, as "best known: the heuristic".
+
+    Args:
+      evaluation: the object of `lapwing eval --json`.
+    """
+    return [f"{_REFERENCES[name]}: {found['source']}" for name, found in _references(evaluation).items()]
+
+
+def _references(evaluation: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Those that the evaluation has; one of an older run has none."""
+    found = evaluation.get("references") or {}
+    return {name: found[name] for name in _REFERENCES if name in found}
 
 
 def part_table(evaluation: Mapping[str, Any]) -> Parts | None:
