@@ -18,6 +18,7 @@ from lapwing.games.adapters.gymnasium import Gymnasium, from_gymnasium
 from lapwing.games.contract import check_game
 from lapwing.games.game import has_exact_outcomes
 from lapwing.tabular.enumerate import enumerate_game
+from lapwing.tabular.policy_evaluation import policy_values, uniform_policy
 from lapwing.tabular.value_iteration import optimal_values
 
 TABULAR = [
@@ -156,6 +157,25 @@ def test_the_optimum_is_what_is_known_of_it():
     assert optimum(from_gymnasium("FrozenLake-v1"), 100) == pytest.approx(0.7442, abs=5e-4)
     # Sutton and Barto's rules, and a casino's that pays 3 to 2.
     assert optimum(from_gymnasium("Blackjack-v1"), 20) == pytest.approx(-0.0454, abs=5e-3)
+
+
+def test_what_nobody_exceeds_who_never_looks():
+    # Up, right or left, or at random: every step costs 1, and whoever never looks does not arrive.
+    assert from_gymnasium("CliffWalking-v1").null_ceiling == pytest.approx(-100.0)
+    assert from_gymnasium("Taxi-v4").null_ceiling == pytest.approx(-100.0)
+    assert from_gymnasium("CartPole-v1").null_ceiling is None
+    # The goal beside the start: always to the right.
+    env = gymnasium.make("FrozenLake-v1", desc=["SG"], is_slippery=False)
+    assert from_gymnasium(env).null_ceiling == pytest.approx(1.0)
+    # Always the same or anything at random, by the solver that knows nothing of this.
+    lake = from_gymnasium("FrozenLake-v1")
+    table = enumerate_game(lake)
+    blind = [uniform_policy(table)]
+    for number in range(4):
+        blind.append(np.zeros_like(blind[0]))
+        blind[-1][table.is_legal[:, 0], number] = 1.0
+    worth = [float(table.start @ policy_values(table, policy, 100)[-1]) for policy in blind]
+    assert lake.null_ceiling == pytest.approx(max(worth))
 
 
 def test_a_fickle_passenger_changes_the_destination_once_and_one_match_in_three():

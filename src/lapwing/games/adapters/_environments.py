@@ -17,7 +17,7 @@ from lapwing.games.adapters._gymnasium_package import copied_environment, made_e
 from lapwing.games.adapters._gymnasium_words import Description, description, known_of
 from lapwing.games.adapters._replayed import MODES, Moved, ReplayedState, Replayer, probed_mode
 from lapwing.games.adapters._spaces import ActionNames, action_names, kind_of, plain
-from lapwing.games.adapters._toy_text import ToyTable, toy_table
+from lapwing.games.adapters._toy_text import ToyTable, blind_return, toy_table
 from lapwing.games.game import drawn
 
 RESTORE = ("auto", "table", *MODES)
@@ -27,6 +27,8 @@ _SUCCESS = ("terminated", "reward", "info", "none")
 _WIDE = (-1e9, 1e9)
 # Matches and steps of random play in which the words of a person's own descriptions are looked for.
 _MATCHES, _STEPS = 30, 50
+# The steps for which games state what those get who never look.
+_BLIND = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,11 @@ class TableEnvironment:
         return min(rewards), max(rewards)
 
     @cached_property
+    def null_ceiling(self) -> float:
+        """What nobody exceeds in 100 steps who never looks, to a rounding."""
+        return blind_return(self._table, len(self._setup.actions.names or ()), _BLIND) + 1e-9
+
+    @cached_property
     def _everywhere(self) -> list[tuple[Any, float]]:
         """Every state that a transition leads to, and the reward on the way."""
         pending = [state for _, state in self._starts]
@@ -256,6 +263,7 @@ class LiveEnvironment:
     """An environment that plays itself; its states are the seed, the moves and what they led to."""
 
     reward_range = _WIDE
+    null_ceiling = None
 
     def __init__(self, setup: Setup, restore: str) -> None:
         """Find out how its states can be restored, if that is not said.

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from lapwing.core.rng import generator
 from lapwing.games.adapters._gymnasium_package import module_of
 from lapwing.games.adapters._spaces import plain
@@ -102,6 +104,40 @@ def _is_kept(table: ToyTable, env: Any) -> bool:
             if terminated:
                 break
     return True
+
+
+def blind_return(table: ToyTable, actions: int, steps: int) -> float:
+    """The most that anybody gets on average who always does the same, or anything at random.
+
+    Args:
+      table: of the environment.
+      actions: how many there are.
+      steps: after which a match is cut.
+
+    Returns:
+      In units of reward.
+    """
+    starts = table.starts()
+    index: dict[Any, int] = {}
+    for _, state in starts:
+        index.setdefault(state, len(index))
+    found = []
+    for state in (pending := list(index)):  # grows while it is walked
+        for action in range(actions):
+            for row in table.rows(state, action):
+                if row.state not in index:
+                    index[row.state] = len(index)
+                    if not row.terminated:
+                        pending.append(row.state)
+                found.append((index[state], action, row.probability, index[row.state], row.reward, not row.terminated))
+    here, action, probability, there, reward, goes_on = (np.array(column) for column in zip(*found, strict=True))
+    best = -np.inf
+    for share in (*np.eye(actions), np.full(actions, 1.0 / actions)):
+        value = np.zeros(len(index))
+        for _ in range(steps):
+            value = np.bincount(here, share[action] * probability * (reward + goes_on * value[there]), len(index))
+        best = max(best, sum(p * value[index[state]] for p, state in starts))
+    return float(best)
 
 
 class _NumberedTable:

@@ -103,6 +103,11 @@ class Gymnasium:
         return _environment(self).has_success
 
     @property
+    def null_ceiling(self) -> float | None:
+        """What nobody exceeds in 100 steps who never looks, exact; None where there is no table."""
+        return _environment(self).null_ceiling
+
+    @property
     def time_limit(self) -> int | None:
         """After how many steps Gymnasium would cut an episode; the sampler's `max_steps` is what cuts here."""
         return time_limit(self.env)
