@@ -2,6 +2,7 @@
 
 from lapwing.api.audit import audit
 from lapwing.api.comparison import Comparison, compare
+from lapwing.api.exploiting import exploit
 from lapwing.api.export import export
 from lapwing.api.gymnasium_env import to_gymnasium
 from lapwing.api.playing import LoadedPolicy, evaluate, load, play
@@ -18,6 +19,7 @@ __all__ = [
     "audit",
     "compare",
     "evaluate",
+    "exploit",
     "export",
     "from_gymnasium",
     "from_pettingzoo",

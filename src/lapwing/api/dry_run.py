@@ -13,9 +13,6 @@ from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.training.run_folder import RunFolder
 
-# The newest two, and the one that the main stage begins with.
-_KEPT_CHECKPOINTS = 3
-
 
 def dry_run(recipe: str, *, run: str | Path | None = None, **given: Any) -> str:
     """Check all that `lapwing train` checks, and say what it would take; nothing is written.
@@ -127,7 +124,8 @@ def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:
         "reference": reference,
         "peak": foretold.peak + reference,
         "checkpoint": foretold.checkpoint,
-        "disk": _KEPT_CHECKPOINTS * foretold.checkpoint,
+        # Those that stay, and number 0.
+        "disk": (main.settings.checkpoints_kept + 1) * foretold.checkpoint,
     }
 
 
@@ -223,11 +221,12 @@ def describe(found: Mapping[str, Any]) -> str:
         "cache": "key-value cache",
         "reference": "reference",
     }
+    kept = found["disk"] // found["checkpoint"]
     lines += [
         ("model", f"{found['model']}, {found['parameters']:,} parameters, {trained}, {found['dtype']}"),
         *((text, size_text(found[key])) for key, text in parts.items() if found[key]),
         ("peak memory", f"{size_text(found['peak'])} on one device"),
-        ("disk", f"{size_text(found['disk'])}: {_KEPT_CHECKPOINTS} checkpoints of {size_text(found['checkpoint'])}"),
+        ("disk", f"{size_text(found['disk'])}: {kept} checkpoints of {size_text(found['checkpoint'])}"),
     ]
     return _aligned(lines)
 

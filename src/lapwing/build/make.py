@@ -211,6 +211,7 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         name=stage.name,
         iterations=stage.settings.iterations,
         checkpoint_every=stage.settings.checkpoint_every,
+        checkpoints_kept=stage.settings.checkpoints_kept,
         evaluate_every=stage.evaluation.settings["every"],
         alarms=Alarms(**stage.alarms.settings),
         seed=rng.fold(0, stage.name, shop.seed),
@@ -387,4 +388,20 @@ def make_baselines(stage: StagePlan) -> dict[str, Policy]:
     has_oracles = bool(getattr(game, "oracles", ()))
     if has_exact_outcomes(game) and game.num_players == 1 and not has_oracles and _is_enumerable(game):
         policies["optimal"] = found.Optimal()
+    if game.num_players > 1 and (best := _best_response(stage, game)) is not None:
+        policies["optimal"] = best
     return policies
+
+
+def _best_response(stage: StagePlan, game: Game) -> Policy | None:
+    """The best response to the opponents that a stage is measured against; None where it is not known exactly."""
+    from lapwing.policies.best_response import BestResponse
+
+    steps = stage.evaluation.settings["max_steps"] or stage.sampler.settings["max_steps"]
+    try:
+        best = BestResponse(make_opponents(against_fixed(stage)))
+        _, most_steps = best.solve(game)
+    except LapwingError:  # too large, open-ended, without listed chance, or against who knows whom
+        return None
+    # It knows of no step cap.
+    return best if most_steps <= steps else None

@@ -142,7 +142,7 @@ def _plan_stage(checker: Checker, table: dict[str, Any]) -> StagePlan | None:
     for key in [key for key in table if key not in STAGE_KEYS and key not in SECTIONS][:MOST_SENTENCES]:
         checker.unknown += 1
         checker.errors.append(f"{where}.{plain_key(key)} is unknown; {checker.advice(key, (*STAGE_KEYS, *SECTIONS))}")
-    keys = {key: table[key] for key in ("iterations", "checkpoint_every", "deadline_seconds") if key in table}
+    keys = {key: table[key] for key in STAGE_KEYS - {"name"} if key in table}
     policy = dict(_table(checker, f"{where}.policy", table.get("policy", {})))
     policy.pop("name", None)
     parts = {key: policy.pop(key, None) for key in ("renderer", "context", "parser", "teacher")}

@@ -49,7 +49,7 @@ SECTIONS = (
 
 
 TOP_KEYS = ("name", "seed", "stage")
-STAGE_KEYS = {"name", "iterations", "checkpoint_every", "deadline_seconds"}
+STAGE_KEYS = {"name", "iterations", "checkpoint_every", "checkpoints_kept", "deadline_seconds"}
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,15 @@ class PolicySettings:
 
 @dataclass(frozen=True)
 class StageSettings:
-    """Settings of a stage besides its sections; matches that run for more than the deadline are given up."""
+    """Settings of a stage besides its sections.
+
+    Of the checkpoints of the main stage the newest `checkpoints_kept` stay, and number 0. Matches that run for more
+    than the deadline are given up.
+    """
 
     iterations: int = 100
     checkpoint_every: int = 50
+    checkpoints_kept: int = 2
     deadline_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -48,6 +53,11 @@ class StageSettings:
             raise UserError(f"deadline_seconds is above 0, not {self.deadline_seconds}; leave it out to wait.")
         if self.checkpoint_every < 1:
             raise UserError(f"checkpoint_every is at least 1, not {self.checkpoint_every}.")
+        if self.checkpoints_kept < 2:
+            raise UserError(
+                f"checkpoints_kept is at least 2, not {self.checkpoints_kept}: if the newest one is damaged, the run "
+                "goes on from the one before."
+            )
 
 
 @dataclass

@@ -214,6 +214,44 @@ def audit(
         show_audit(result)
 
 
+@app.command()
+def exploit(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|RECIPE|POLICY",
+            help="A run, a recipe (after its warm start), or random, heuristic, scripted, optimal.",
+        ),
+    ],
+    game: Annotated[str | None, typer.Option(help="What such a policy plays, or another game for a run.")] = None,
+    checkpoints: Annotated[str, typer.Option(help="Of a run: last, or all that were kept.")] = "last",
+    settings: Sets = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON; progress goes to stderr.")] = False,
+    allow_code: AllowCode = None,
+) -> None:
+    """Compute exactly what a best response gains against a policy that plays all seats of a game."""
+    import contextlib
+
+    from lapwing.console import Progress, show_exploitability
+
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(), Progress() as progress:
+        progress.greet(what)
+        from lapwing import api
+
+        result = api.exploit(
+            what,
+            game=game,
+            checkpoints=checkpoints,
+            overrides=settings or [],
+            allow_code=allow_code or [],
+            watch=progress.watch,
+        )
+    if as_json:
+        put(json.dumps(result, indent=2, allow_nan=False))
+    else:
+        show_exploitability(result)
+
+
 def _whole_number(option: str, text: str) -> int:
     if not text.strip().isdecimal():
         raise UserError(f"{option} takes whole numbers separated by commas, not '{text.strip()}'.")

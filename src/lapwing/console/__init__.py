@@ -2,6 +2,7 @@
 
 from lapwing.console.checking import check_at_terminal
 from lapwing.console.diagnosis import show_diagnosis
+from lapwing.console.exploitability import show_exploitability
 from lapwing.console.listing import listing
 from lapwing.console.playing import play_at_terminal
 from lapwing.console.progress import ComparisonProgress, Progress
@@ -21,6 +22,7 @@ __all__ = [
     "show_comparison",
     "show_diagnosis",
     "show_evaluation",
+    "show_exploitability",
     "show_result",
     "show_score",
     "watch_at_terminal",

@@ -1,6 +1,7 @@
 """Enumerate a finite game of several players into arrays: its states, and what each player can tell apart."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -249,7 +250,7 @@ class _Enumeration:
                 options.append([(-1, p, action) for p, action in self.opponents[player](game, state, player) if p > 0])
         found = []
         for joint in itertools.product(*options):
-            weight = float(np.prod([probability for _, probability, _ in joint]))
+            weight = math.prod(probability for _, probability, _ in joint)
             actions = {player: action for player, (_, _, action) in zip(players, joint, strict=True)}
             choice = [-1] * game.num_players
             for player, (number, _, _) in zip(players, joint, strict=True):

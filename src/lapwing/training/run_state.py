@@ -99,7 +99,7 @@ class RunState:
         if not self.coordinator.writes:
             return
         if stage.name == "main":
-            prune(self.folder.path, _KEPT_CHECKPOINTS, every=stage.checkpoint_every)
+            prune(self.folder.path, stage.checkpoints_kept, every=stage.checkpoint_every)
             return
         for older in by_age(self.folder.path, stage.name)[:-_KEPT_CHECKPOINTS]:
             delete(older)

@@ -31,6 +31,7 @@ class Stage:
       forget, release: tell the generator that the weights changed, and that the update wants its memory.
       pairs: makes pairs of episodes to learn from, in place of credit, modulation, selection and aggregation.
       checkpoint_every, evaluate_every: iterations between checkpoints, and evaluations in development (0 never).
+      checkpoints_kept: how many of the newest checkpoints stay, besides number 0.
       alarms: look at every row of metrics.
     """
 
@@ -54,6 +55,7 @@ class Stage:
     modulation: Sequence[Callable[[EpisodeBatch, np.ndarray], np.ndarray]] = ()
     pairs: Callable[[EpisodeBatch], PairBatch] | None = None
     checkpoint_every: int = 50
+    checkpoints_kept: int = 2
     evaluate_every: int = 0
     alarms: Alarms = field(default_factory=Alarms)
     activity: Activity = field(default_factory=Activity)
