@@ -380,9 +380,9 @@ def test_eval_prints_what_the_returns_are_to_be_held_against(lapwing, small_run)
     said = lapwing("eval", small_run, "--episodes", "5").out
     rows = {line.split("  ")[0]: line.split() for line in said.splitlines()}
     assert [cell for cell in rows["optimal, exact"] if cell != "–"] == ["optimal,", "exact", "1.000"]
-    assert [cell for cell in rows["null agents, at most"] if cell != "–"][-1] == "0.250"
+    assert [cell for cell in rows["null ceiling"] if cell != "–"][-1] == "0.250"
     assert "Optimal, exact: solved, " in said
-    assert "Null agents, at most: no-op, random, echo and spam, in at most 100 steps." in said
+    assert "Null ceiling: no-op, random, echo and spam, in at most 100 steps." in said
 
 
 def test_eval_prints_a_table(lapwing, small_run):

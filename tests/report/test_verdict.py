@@ -148,11 +148,11 @@ def test_references_are_rows_below_the_policies_with_a_return_only(make_evaluati
         "something of a later version": {},
     }
     rows = table_rows(evaluation)
-    assert [row.label for row in rows] == ["trained", "random", "best known", "null agents, at most"]
+    assert [row.label for row in rows] == ["trained", "random", "best known", "null ceiling"]
     assert {tuple(row.cells) for row in rows} == {tuple(rows[0].cells)}
     assert set(rows[2].cells.values()) == {"11.830", "–"}
     assert rows[3].cells["return"] == "0.250"
-    assert reference_notes(evaluation) == ["best known: the heuristic", "null agents, at most: no-op and others"]
+    assert reference_notes(evaluation) == ["best known: the heuristic", "null ceiling: no-op and others"]
 
 
 def test_numbers_are_written_for_people():

@@ -1,10 +1,11 @@
 """The commands for those who write games."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lapwing.cli.options import app
+from lapwing.cli.options import app, put
 from lapwing.core.errors import UserError
 
 GameSets = Annotated[
@@ -39,3 +40,21 @@ def check_game(
     if broken:
         many = "a promise" if broken == 1 else f"{broken} promises"
         raise UserError(f"{game} breaks {many} of a game; the report on stdout says which, and how to see it again.")
+
+
+@app.command("new-game")
+def new_game(
+    name: Annotated[str, typer.Argument(help="Of the game's module, in snake case, such as my_game.")],
+    folder: Annotated[Path, typer.Option(help="Where to; made if it is not there.")] = Path(),
+    players: Annotated[int, typer.Option(help="How many seats the game has, 1 to 8.")] = 1,
+) -> None:
+    """Write a small game with its renderer, test and recipe, to be changed into one's own."""
+    from lapwing.api.new_game import new_game as write
+
+    written = write(name, folder=folder, players=players)
+    for path in written.files:
+        put(f"wrote {path}")
+    here = "" if folder.resolve() == Path.cwd() else f", in {folder}"
+    put(f"\nNext{here}:")
+    for command in written.commands:
+        put(f"  {command}")

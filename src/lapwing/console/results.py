@@ -78,7 +78,7 @@ def show_evaluation(result: dict[str, Any], *, with_verdict: bool = True) -> Non
         table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
     for row in rows:
         table.add_row(row.label, *row.cells.values())
-    Console(highlight=False, width=None if is_terminal() else 120).print(table)
+    Console(highlight=False, width=None if is_terminal() else 160).print(table)
     parts = part_table(result)
     if parts is not None:
         say()

@@ -40,7 +40,7 @@ _LABELS = {
     "optimal": "optimal",
 }
 # What a game's returns are held against without being played, in the order of a page.
-_REFERENCES = {"optimal": "optimal, exact", "best_known": "best known", "null_ceiling": "null agents, at most"}
+_REFERENCES = {"optimal": "optimal, exact", "best_known": "best known", "null_ceiling": "null ceiling"}
 
 Measure = Mapping[str, float]
 
