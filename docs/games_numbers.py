@@ -19,7 +19,7 @@ from lapwing.core import registry, rng
 from lapwing.core.errors import UserError
 from lapwing.core.types import Match
 from lapwing.evaluation.null_agents import MAX_STEPS
-from lapwing.evaluation.references import best_return, solved, solved_starts
+from lapwing.evaluation.references import best_against, best_return, solved, solved_starts
 from lapwing.games.contract import transcript
 from lapwing.games.game import for_split
 from lapwing.policies.baselines import Heuristic, Random
@@ -120,6 +120,10 @@ def _longest(table: TabularGame) -> int | None:
 
 
 def _optimum(game: Any, table: TabularGame | None) -> dict[str, Any] | None:
+    if game.num_players > 1:
+        # A player who knew the other's cards would get more.
+        best = best_against(game, {seat: Random() for seat in range(1, game.num_players)}, max_steps=MAX_STEPS)
+        return None if best is None else {"return": best[0], "exact": True}
     if table is not None:
         return {"return": best_return(table, MAX_STEPS), "exact": True}
     values = [best_return(one, MAX_STEPS) for one in solved_starts(game)]

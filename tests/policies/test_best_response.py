@@ -4,6 +4,8 @@ import pytest
 from lapwing import build
 from lapwing.core.errors import UserError
 from lapwing.core.types import Match
+from lapwing.evaluation.references import references
+from lapwing.games.connect_four import ConnectFour
 from lapwing.games.kuhn_poker import KuhnPoker
 from lapwing.games.matrix_game import MatrixGame
 from lapwing.games.tic_tac_toe import TicTacToe
@@ -95,3 +97,11 @@ def test_a_policy_that_looks_at_what_is_hidden_has_no_profile():
     game = Cheated(first=0)
     with pytest.raises(UserError, match="looks at what seat 1 cannot see"):
         exact_profile(game, extensive_game(game), {1: Heuristic()})
+
+
+def test_the_optimum_of_the_games_page_knows_no_hidden_card():
+    # By hand in tests/tabular/test_best_response.py: ½ for who begins, 5/12 for the other. Who saw both cards got ½.
+    found = references(KuhnPoker(), opponents={1: Random()}, max_steps=3)
+    assert found["optimal"]["return"] == pytest.approx((1 / 2 + 5 / 12) / 2)
+    assert "optimal" not in references(KuhnPoker(), opponents={1: Random()}, max_steps=2)
+    assert "optimal" not in references(ConnectFour(), opponents={1: Random()}, max_steps=42)

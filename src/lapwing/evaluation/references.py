@@ -9,6 +9,7 @@ from lapwing.core.errors import LapwingError
 from lapwing.core.protocols import Game, Policy
 from lapwing.evaluation.evaluate import evaluation_matches
 from lapwing.games.game import for_split, has_exact_outcomes, initial_state
+from lapwing.policies.best_response import BestResponse
 from lapwing.policies.opponents import exact_opponents
 from lapwing.tabular.enumerate import TabularGame, enumerate_game
 from lapwing.tabular.value_iteration import optimal_values
@@ -72,6 +73,27 @@ def _is_enumerable(game: Game) -> bool:
     return has_exact_outcomes(game) and not getattr(game, "oracles", ())
 
 
+def best_against(
+    game: Game, opponents: Mapping[int, Policy], *, max_steps: int, max_states: int = MAX_STATES
+) -> tuple[float, int] | None:
+    """What the best response of seat 0 to fixed opponents earns, by what seat 0 can see, and the longest match.
+
+    Args:
+      game: of several players.
+      opponents: by seat.
+      max_steps: after how many steps a match is cut off; a game whose matches are longer is not solved.
+      max_states: larger games are not solved.
+
+    Returns:
+      None where it is not known exactly.
+    """
+    try:
+        value, most_steps = BestResponse(opponents, max_states=max_states).solve(game)
+    except LapwingError:
+        return None
+    return (value, most_steps) if most_steps <= max_steps else None
+
+
 def references(
     game: Game,
     *,
@@ -111,12 +133,14 @@ def references(
 def _optimum(
     game: Game, opponents: Mapping[int, Policy] | None, split: str, seed: int, max_steps: int
 ) -> dict[str, Any] | None:
-    table = solved(for_split(game, split), opponents=opponents)
+    if opponents:
+        best = best_against(for_split(game, split), opponents, max_steps=max_steps)
+        return best and {"return": best[0], "source": "solved, the best response to these opponents"}
+    table = solved(for_split(game, split))
     if table is not None:
         if table.num_states * max_steps > _MOST_VALUES:
             return None
-        against = " against these opponents" if opponents else ""
-        source = f"solved, {table.num_states:,} states, at most {max_steps} steps{against}"
+        source = f"solved, {table.num_states:,} states, at most {max_steps} steps"
         return {"return": best_return(table, max_steps), "source": source}
     values = [best_return(one, max_steps) for one in solved_starts(game, split=split, seed=seed)]
     if not values:

@@ -70,12 +70,15 @@ class KuhnPoker:
     reward_range: ClassVar[tuple[float, float]] = (-2.0, 2.0)
     restorable: ClassVar[bool] = True
     has_success: ClassVar[bool] = True
-    # Always betting, the best policy that never looks, earns 3/8 against the random opponent; the rest is chance.
-    null_ceiling: ClassVar[float] = 0.5
 
     def __post_init__(self) -> None:
         if self.first not in (None, 0, 1):
             raise UserError(f"The seat that begins is 0 or 1, not {self.first}; set game.first, or leave it out.")
+
+    @property
+    def null_ceiling(self) -> float:
+        """What always betting earns against the random opponent, the best policy of those that never look."""
+        return {0: 1 / 2, 1: 1 / 4, None: 3 / 8}[self.first]
 
     def initial(self, rng: np.random.Generator) -> KuhnPokerState:
         """Deal two of the three cards; who begins is drawn if it is not set."""

@@ -27,12 +27,10 @@ class Stage:
       sampler, collector, policy: who draws, who plays, who decides.
       shaping, …, aggregation: the pipeline, with settings bound; credit_level: "step" or "token", the advantage's axis.
       make_learner, make_annotators: with a fresh optimiser; given the Hugging Face folder of the reference weights.
-      annotators: add columns to what was played.
+      annotators, alarms: add columns to what was played; look at every row of metrics.
       forget, release: tell the generator that the weights changed, and that the update wants its memory.
       pairs: makes pairs of episodes to learn from, in place of credit, modulation, selection and aggregation.
-      checkpoint_every, evaluate_every: iterations between checkpoints, and evaluations in development (0 never).
-      checkpoints_kept: how many of the newest checkpoints stay, besides number 0.
-      alarms: look at every row of metrics.
+      checkpoint_every, evaluate_every: iterations between checkpoints (`checkpoints_kept` of them stay) and evaluations.
     """
 
     name: str
