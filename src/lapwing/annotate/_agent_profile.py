@@ -52,7 +52,7 @@ def agent_profile(
     intended = rows[table.set_of_choice, position]
     instead = 1.0 / first if invalid.rule == "random_legal" else _defaults(table, invalid)
     tries = invalid.retries + 1 if invalid.rule == "retry" else 1
-    again = sum(wrong**n for n in range(tries))[table.set_of_choice]
+    again = (wrong[:, None] ** np.arange(tries)).sum(axis=1)[table.set_of_choice]
     profile = intended * again + (wrong**tries)[table.set_of_choice] * instead
     total = np.add.reduceat(profile, table.choice_splits[:-1])
     return profile / total[table.set_of_choice], wrong

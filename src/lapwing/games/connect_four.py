@@ -81,7 +81,7 @@ class ConnectFour:
 
     @property
     def null_ceiling(self) -> float | None:
-        """Above the 0.764 (1,000 matches) of the middle legal column against the random opponent; of 6x7 boards only."""
+        """Above the 0.764 (1,000 matches) of the middle column against the random opponent; of 6x7 boards only."""
         return 0.8 if (self.rows, self.columns, self.connect) == (6, 7, 4) else None
 
     def initial(self, rng: np.random.Generator) -> ConnectFourState:
