@@ -7,8 +7,8 @@ from lapwing.report.verdict import (
     margins,
     number,
     part_table,
-    signed,
     reference_notes,
+    signed,
     table_rows,
     verdict,
 )

@@ -13,7 +13,6 @@ from lapwing.build.make import (
     Workshop,
     greedy,
     make_agent,
-    make_baselines,
     make_chat,
     make_earlier_workshop,
     make_game,
@@ -23,6 +22,7 @@ from lapwing.build.make import (
     make_team,
     make_workshop,
 )
+from lapwing.build.measured import make_baselines
 from lapwing.build.options import baselines
 from lapwing.build.planning import game_part, game_plan, plan, resolved
 from lapwing.build.recipe import (
