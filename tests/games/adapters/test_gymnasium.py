@@ -159,6 +159,23 @@ def test_the_optimum_is_what_is_known_of_it():
     assert optimum(from_gymnasium("Blackjack-v1"), 20) == pytest.approx(-0.0454, abs=5e-3)
 
 
+def test_every_state_of_blackjack_looks_like_no_other():
+    game = from_gymnasium("Blackjack-v1")
+    table = enumerate_game(game)
+    views = [game.view(state, 0) for state, legal in zip(table.states, table.legal, strict=True) if legal]
+    assert len(set(views)) == len(views)
+    # Ace and ten against a nine, which no dealer turns into 21 with two cards.
+    natural = next(view for view in views if view.observation == (21, 9, 1) and "natural" in view.text)
+    assert natural.text == "sum 21 . usable ace yes . dealer shows 9 . natural"
+    worth = {
+        view.text: sum(p * t.reward[0] for p, t in game.outcomes(state, {0: "stick"}))
+        for state in table.states
+        if (view := game.view(state, 0)).observation == (21, 9, 1)
+    }
+    assert worth.pop(natural.text) == pytest.approx(1.0)
+    assert 0.9 < worth.pop("sum 21 . usable ace yes . dealer shows 9") < 1.0
+
+
 def test_what_nobody_exceeds_who_never_looks():
     # Up, right or left, or at random: every step costs 1, and whoever never looks does not arrive.
     assert from_gymnasium("CliffWalking-v1").null_ceiling == pytest.approx(-100.0)

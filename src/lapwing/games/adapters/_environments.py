@@ -167,7 +167,10 @@ class TableEnvironment:
         return [(p, transition) for p, transition in found if p > 0.0]
 
     def _view(self, state: Any) -> GymnasiumView:
-        return self._setup.view(self._table.observation(state))
+        view = self._setup.view(self._table.observation(state))
+        beside = self._table.beside(state)
+        own = callable(self._setup.settings.describe)
+        return view if own or not beside else GymnasiumView(f"{view.text} . {beside}", view.observation)
 
     def _legal(self, state: Any) -> tuple[str, ...]:
         names = self._setup.actions

@@ -151,7 +151,7 @@ def _blackjack(_: Any) -> Description:
         total, dealer, ace = (int(part) for part in plain(observation))
         return f"sum {total} . usable ace {'yes' if ace else 'no'} . dealer shows {'ace' if dealer == 1 else dealer}"
 
-    return Description(text, _NUMBERS | {"sum", ".", "usable", "ace", "yes", "no", "dealer", "shows"})
+    return Description(text, _NUMBERS | {"sum", ".", "usable", "ace", "yes", "no", "dealer", "shows", "natural"})
 
 
 _MAKERS: dict[str, Callable[[Any], Description]] = {

@@ -39,6 +39,10 @@ class ToyTable(Protocol):
         """What the environment shows in a state."""
         ...
 
+    def beside(self, state: Any) -> str:
+        """What the player knows and the environment does not show, as a word; empty for nothing."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ToyState:
@@ -59,7 +63,7 @@ class BlackjackState:
 
     Attributes:
       total: the player's cards with every ace as 1.
-      ace: the player holds an ace.
+      ace: the player holds an ace that may count as 11 without a bust.
       natural: the player holds an ace, a ten, and nothing else.
       dealer: the dealer's first card, 1 to 10.
     """
@@ -182,6 +186,9 @@ class _NumberedTable:
     def observation(self, state: ToyState) -> int:
         return state.number
 
+    def beside(self, state: ToyState) -> str:
+        return ""
+
 
 class _BlackjackTable:
     """Blackjack with an infinite deck, by the rules and the deck of Gymnasium's environment."""
@@ -199,7 +206,7 @@ class _BlackjackTable:
         for p, dealer in self._cards:
             for q, first in self._cards:
                 for r, second in self._cards:
-                    state = BlackjackState(first + second, 1 in (first, second), {first, second} == {1, 10}, dealer)
+                    state = _hand(first + second, 1 in (first, second), {first, second} == {1, 10}, dealer)
                     found[state] = found.get(state, 0.0) + p * q * r
         return [(p, state) for state, p in found.items()]
 
@@ -209,7 +216,7 @@ class _BlackjackTable:
     def _hit(self, state: BlackjackState) -> list[Row]:
         found = []
         for p, card in self._cards:
-            after = BlackjackState(state.total + card, state.ace or card == 1, False, state.dealer)
+            after = _hand(state.total + card, state.ace or card == 1, False, state.dealer)
             bust = after.total > 21
             found.append(Row(p, after, -1.0 if bust else 0.0, bust))
         return found
@@ -227,8 +234,16 @@ class _BlackjackTable:
         return [Row(p, state, reward, True) for reward, p in sorted(paid.items())]
 
     def observation(self, state: BlackjackState) -> tuple[int, int, int]:
-        best = _best(state.total, state.ace)
-        return best, state.dealer, int(best != state.total)
+        return _best(state.total, state.ace), state.dealer, int(state.ace)
+
+    def beside(self, state: BlackjackState) -> str:
+        # It is worth more than another 21, and whoever was dealt it knows.
+        return "natural" if state.natural else ""
+
+
+def _hand(total: int, ace: bool, natural: bool, dealer: int) -> BlackjackState:
+    """A hand; an ace that can only count as 1 is a card like any other."""
+    return BlackjackState(total, _best(total, ace) != total, natural, dealer)
 
 
 def _best(total: int, ace: bool) -> int:
