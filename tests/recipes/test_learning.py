@@ -36,6 +36,19 @@ def test_the_fixed_lake_is_crossed(tmp_path):
     assert policies["optimal"]["success"]["mean"] == 1.0
 
 
+# Fails when the table of an environment is another one's, when its rewards are lost, or when its words do not say where
+# the player stands.
+@pytest.mark.slow
+def test_an_environment_of_gymnasium_is_solved(tmp_path):
+    overrides = ["iterations=30", "evaluation.episodes=100", "evaluation.every=0"]
+    run = lapwing.train("cliff_walking_tiny", run=tmp_path / "run", overrides=overrides, seed=0)
+    policies = run.evaluation["policies"]
+    assert policies["untrained"]["return"]["high"] < -60.0
+    assert policies["trained_greedy"]["return"]["mean"] == -13.0
+    assert policies["optimal"]["return"]["mean"] == -13.0
+    assert policies["random"]["return"]["high"] < -500.0
+
+
 def transposed(rows):
     return tuple("".join(column) for column in zip(*rows, strict=True))
 

