@@ -292,6 +292,7 @@ WRONG = {
     "no layers": ("model.layers=0", ["positive"]),
     "below no iterations": ("iterations=-1", ["iterations is at least 0, not -1"]),
     "checkpoints never": ("checkpoint_every=0", ["checkpoint_every is at least 1"]),
+    "one checkpoint kept": ("checkpoints_kept=1", ["checkpoints_kept is at least 2, not 1"]),
     "no test matches": ("evaluation.episodes=0", ["at least 1"]),
     "an evaluation of no steps": ("evaluation.max_steps=0", ["evaluation.max_steps is at least 1"]),
     "a transfer to no lake": ("evaluation.transfer=[{size=1}]", ["transfer.0", "2 to 64 cells"]),

@@ -30,7 +30,7 @@ class Stage:
       annotators, alarms: add columns to what was played; look at every row of metrics.
       forget, release: tell the generator that the weights changed, and that the update wants its memory.
       pairs: makes pairs of episodes to learn from, in place of credit, modulation, selection and aggregation.
-      checkpoint_every, checkpoints_kept, evaluate_every: iterations between checkpoints, how many stay, and evaluations.
+      checkpoint_every, checkpoints_kept, evaluate_every: iterations between checkpoints, how many stay, evaluations.
     """
 
     name: str
