@@ -7,6 +7,7 @@ import pytest
 import tomli_w
 
 import lapwing
+import lapwing.api.watching
 from lapwing import build
 from lapwing.build.seats import learners
 from lapwing.core.errors import UserError
@@ -110,6 +111,7 @@ def test_the_resolved_recipe_keeps_both_tables(tmp_path):
         (["opponents.1.name=self", "evaluation.opponents.1.name=self"], "there is no 'self'"),
         (["opponents.1.name=self", "sampler.name=branching"], "branching"),
         (["opponents.1={name='past', size=0}"], "size is a number"),
+        (["checkpoints_kept=1"], "checkpoints_kept is at least 2"),
         (["opponents.1.name=past", "collector.name=ray"], "past versions are kept by one process"),
         (["opponents.1.name=past", "learner.name=accelerate", "learner.ranks=2"], "past versions are kept"),
         (
@@ -159,7 +161,8 @@ def test_past_versions_play_with_the_weights_of_then_and_are_not_learnt_from():
 
 @pytest.mark.slow
 def test_a_run_of_self_play_is_whole(tmp_path):
-    run = lapwing.train("frozen_lake_tiny", run=tmp_path / "run", overrides=[*SMALL, "opponents.1.name=self"])
+    kept = ("iterations=4", "checkpoint_every=1", "checkpoints_kept=3")
+    run = lapwing.train("frozen_lake_tiny", run=tmp_path / "run", overrides=[*SMALL, *kept, "opponents.1.name=self"])
     assert read_json(run.path / "manifest.json")["status"] == "finished"
     policies = run.evaluation["policies"]
     assert {"trained", "untrained", "random", "heuristic"} <= set(policies)
@@ -168,12 +171,16 @@ def test_a_run_of_self_play_is_whole(tmp_path):
     rows = read_json_lines(run.path / "metrics.jsonl")
     assert {as_described(name) for row in rows for name in row} <= set(METRICS) | {"stage", "iteration"}
     assert "evaluation/not_lost" in rows[-1]
-    (newest,) = (run.path / "episodes").glob("main-000002.jsonl")
+    (newest,) = (run.path / "episodes").glob("main-000004.jsonl")
     lines = [json.loads(line) for line in newest.read_text("utf-8").splitlines()]
     # Both seats of a match are recorded, and each step of a seat that was learnt from has its credit.
     assert [(line["match"], line["player"]) for line in lines[:4]] == [
-        ("train/1/0/0", 0), ("train/1/0/0", 1), ("train/1/0/1", 0), ("train/1/0/1", 1),
+        ("train/3/0/0", 0), ("train/3/0/0", 1), ("train/3/0/1", 0), ("train/3/0/1", 1),
     ]  # fmt: skip
+    # Fails when the newest two are kept, whatever the recipe says: what is measured over a run's checkpoints needs more.
+    assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"0", "2", "3", "4"}
+    watched = lapwing.api.watching.episodes_to_watch(run.path, iteration=4)
+    assert [one.match for one in watched.episodes[:2]] == ["train/3/0/0", "train/3/0/0, seat 1"]
     # The replay is of matches against the fixed opponent, where the exact answer is known.
     replay = read_json(run.path / "replay.json")
     assert replay["policies"]["trained"]["played"] == 4

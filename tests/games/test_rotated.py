@@ -11,7 +11,7 @@ from lapwing.games.contract import check_game
 from lapwing.games.game import initial_state
 from lapwing.games.rotated import Rotated, RotatedState
 from lapwing.games.snake import Snake, SnakeState
-from lapwing.games.tic_tac_toe import TicTacToe, TicTacToeState, TicTacToeView
+from lapwing.games.tic_tac_toe import TicTacToe, TicTacToeState, TicTacToeView, _has_line
 from lapwing.policies.baselines import Random
 from lapwing.rollout.play import play
 
@@ -86,6 +86,32 @@ def test_chance_is_enumerated_over_seats_and_starts():
     assert rotated == pytest.approx(sum(seats) / 2)
 
 
+def test_training_begins_after_an_opening_and_nothing_else_does():
+    game = Rotated(opening=4)
+    moves = {split: [] for split in ("train", "development", "test")}
+    for split, found in moves.items():
+        for number in range(500):
+            state = game.for_split(split).initial(generator("opening", split, number))
+            cells = state.state.cells
+            found.append(9 - cells.count("_"))
+            # Who moves is who would: the inner first seat after an even number of moves.
+            assert state.state.mover == found[-1] % 2
+    assert set(moves["development"]) == set(moves["test"]) == {0}
+    # Four moves never end the game, so that each number from 0 to 4 is as likely.
+    for number in range(5):
+        assert abs(moves["train"].count(number) / 500 - 0.2) < 4 * (0.16 / 500) ** 0.5
+    # Fails when an opening may end the game: of nine moves at random many would.
+    long = Rotated(opening=9).for_split("train")
+    for number in range(200):
+        state = long.initial(generator("long", number))
+        assert long.legal(state, long.players(state)[0])
+        assert not _has_line(state.state.cells, "0")
+        assert not _has_line(state.state.cells, "1")
+    assert not hasattr(game, "initial_outcomes")
+    assert hasattr(game.for_split("test"), "initial_outcomes")
+    check_game(long, matches=4)
+
+
 def test_what_the_game_has_not_the_rotated_one_has_not():
     assert not hasattr(Rotated(game=SNAKE), "outcomes")
     assert not hasattr(Rotated(), "guess")
@@ -106,6 +132,11 @@ def test_what_the_game_has_not_the_rotated_one_has_not():
 def test_what_cannot_be_rotated_is_refused(entry, words):
     with pytest.raises(UserError, match=words):
         Rotated(game=entry)
+
+
+def test_an_impossible_opening_is_refused():
+    with pytest.raises(UserError, match="opening"):
+        Rotated(opening=-1)
 
 
 def test_three_seats_rotate_too():

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lapwing.core.errors import LapwingError, UserError, nearest, shown
 from lapwing.core.storage import read_json_lines
 from lapwing.report.boards import recorded_board
-from lapwing.training.run_folder import RunFolder
+from lapwing.training.run_folder import RunFolder, name_of
 
 POLICIES = ("trained", "untrained")
 
@@ -173,7 +173,7 @@ def _episode(record: Mapping[str, Any]) -> WatchedEpisode:
     if not record["steps"]:
         raise ValueError("an episode without steps")
     return WatchedEpisode(
-        match=str(record["match"]),
+        match=name_of(record),
         steps=[_step(step) for step in record["steps"]],
         end=recorded_board(record["final_view"]),
         episode_return=float(record["return"]),

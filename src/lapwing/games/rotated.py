@@ -43,7 +43,10 @@ class Rotated:
 
     Start: with n players a shift s is drawn uniformly from 0 … n − 1, then a start of the game; seat i sits on the
     game's seat (i + s) mod n throughout the match. All episodes of a group share it. So a policy that learns in seat 0
-    alone learns every seat of the game, and is measured in every seat, in equal shares.
+    alone learns every seat of the game, and is measured in every seat, in equal shares. With `opening` above 0 a number
+    from 0 to that is drawn, and as many moves of the start are drawn among the legal ones, while the game goes on: who
+    only ever meets itself sees few positions, and forgets what to do in all others. Only training begins so; splits
+    that measure begin at the game's own starts.
 
     Reward: that of the game, of the seat that one sits on. A named part of the reward that ends in a seat's number, as
     `apples_1` on Snake, is told under the number of who sits there.
@@ -54,14 +57,18 @@ class Rotated:
     Attributes:
       game: a table of the name and settings of a game of at least two players; left out, tic-tac-toe whose first seat
         begins.
+      opening: how many moves may be drawn at random before a match of training begins, 0 to 1000.
       split: "all", "train", "development" or "test"; set by the engine.
     """
 
     game: dict[str, Any] | None = field(default=None, compare=False)
+    opening: int = 0
     split: str = "all"
     inner: Any = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.opening <= 1000:
+            raise UserError(f"opening is a number of moves from 0 to 1,000, not {self.opening}; set game.opening.")
         object.__setattr__(self, "inner", for_split(_made(_DEFAULT if self.game is None else self.game), self.split))
 
     @property
@@ -91,7 +98,8 @@ class Rotated:
     def initial(self, rng: np.random.Generator) -> RotatedState:
         """Draw who sits where, and a start of the game."""
         shift = int(rng.integers(self.num_players))
-        return RotatedState(shift, self.inner.initial(rng))
+        start = self.inner.initial(rng)
+        return RotatedState(shift, self._opened(start, rng) if self._opens else start)
 
     def players(self, state: RotatedState) -> tuple[int, ...]:
         """Who sits on the seats that decide."""
@@ -111,12 +119,29 @@ class Rotated:
 
     def __getattr__(self, name: str) -> Any:
         """What the game has besides, the rotated one has too: exact outcomes, a heuristic, a scripted opponent."""
-        if name.startswith("_") or name not in _OPTIONAL:
+        if name.startswith("_") or name not in _OPTIONAL or (name == "initial_outcomes" and self._opens):
             raise AttributeError(name)
         found = getattr(self.inner, name)
         if name in _ASKED_BY_SEAT:
             return self._asked(found)
         return {"outcomes": self._outcomes, "initial_outcomes": self._starts}.get(name, found)
+
+    @property
+    def _opens(self) -> bool:
+        return self.opening > 0 and self.split in ("all", "train")
+
+    def _opened(self, state: State, rng: np.random.Generator) -> State:
+        """The state after a few moves at random, none of which ends the game."""
+        for _ in range(int(rng.integers(self.opening + 1))):
+            listed = {seat: self.inner.legal(state, seat) for seat in self.inner.players(state)}
+            if not all(listed.values()):
+                raise UserError("game.opening draws among legal actions, and this game lists none; leave it out.")
+            actions = {seat: legal[int(rng.integers(len(legal)))] for seat, legal in listed.items()}
+            transition = self.inner.step(state, actions, rng)
+            if transition.terminated:
+                break
+            state = transition.state
+        return state
 
     def _asked(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """The game's own method of a state and a seat, for a state and a player here."""

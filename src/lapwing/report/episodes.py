@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from lapwing.core.clean_text import printable
 from lapwing.core.errors import LapwingError
 from lapwing.core.storage import read_json_lines
+from lapwing.training.run_folder import name_of
 
 # Together they keep the page of the longest episodes below 5 MB.
 _LONGEST_TEXT = 2_000
@@ -173,7 +174,7 @@ def _read(record: Mapping[str, Any]) -> _Episode:
     if not steps:
         raise ValueError("an episode without steps")
     return _Episode(
-        match=_cut(record["match"], _LONGEST_NAME),
+        match=_cut(name_of(record), _LONGEST_NAME),
         steps=[_step(step, seen) for step, seen in zip(steps, after, strict=True)],
         final_view=record["final_view"],
         episode_return=float(record["return"]),

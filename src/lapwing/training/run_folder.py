@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +296,12 @@ def _leftovers(folder: Path) -> list[Path]:
     return leftovers(folder) if folder.is_dir() else []
 
 
+def name_of(record: Mapping[str, Any]) -> str:
+    """What a recorded episode is called: its match, and its seat where that is not the first."""
+    seat = record.get("player", 0)
+    return f"{record['match']}, seat {seat}" if seat else str(record["match"])
+
+
 def episode_as_json(episode: Episode, credit: Sequence[StepCredit] | None = None) -> dict[str, Any]:
     """An episode, with the credit of its steps where it was given, as the documented object of `episodes/*.jsonl`."""
     given = [_NO_CREDIT] * len(episode.steps) if credit is None else credit
@@ -303,6 +309,7 @@ def episode_as_json(episode: Episode, credit: Sequence[StepCredit] | None = None
         "match": episode.match.identifier,
         "group": episode.match.group,
         "player": episode.player,
+        **({} if episode.opponent_version is None else {"opponent_version": episode.opponent_version}),
         "policy_version": episode.policy_version,
         "terminated": episode.terminated,
         "truncated": episode.truncated,
