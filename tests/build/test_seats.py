@@ -177,7 +177,7 @@ def test_a_run_of_self_play_is_whole(tmp_path):
     assert [(line["match"], line["player"]) for line in lines[:4]] == [
         ("train/3/0/0", 0), ("train/3/0/0", 1), ("train/3/0/1", 0), ("train/3/0/1", 1),
     ]  # fmt: skip
-    # Fails when the newest two are kept, whatever the recipe says: what is measured over a run's checkpoints needs more.
+    # Fails when the newest two are kept, whatever the recipe says; measuring over a run's checkpoints needs more.
     assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"0", "2", "3", "4"}
     watched = lapwing.api.watching.episodes_to_watch(run.path, iteration=4)
     assert [one.match for one in watched.episodes[:2]] == ["train/3/0/0", "train/3/0/0, seat 1"]
