@@ -12,11 +12,14 @@ import pytest
 import lapwing
 from lapwing.core.errors import UserError
 from lapwing.core.rng import generator
+from lapwing.core.types import Match
 from lapwing.games.adapters._environments import GymnasiumView
 from lapwing.games.adapters._toy_text import ToyState
 from lapwing.games.adapters.gymnasium import Gymnasium, from_gymnasium
 from lapwing.games.contract import check_game
 from lapwing.games.game import has_exact_outcomes
+from lapwing.policies.baselines import Random
+from lapwing.rollout.play import play
 from lapwing.tabular.enumerate import enumerate_game
 from lapwing.tabular.policy_evaluation import policy_values, uniform_policy
 from lapwing.tabular.value_iteration import optimal_values
@@ -316,6 +319,18 @@ def test_branches_with_other_chance_differ_and_with_the_same_are_the_same(restor
         again = game.step(state, {0: action}, generator("other"))
         assert again.state.scene != transition.state.scene
         assert game.step(state, {0: action}, generator("other")) == again
+
+
+# Fails when a state of one match is stepped with another's environment.
+def test_a_group_plays_the_same_however_states_are_restored():
+    found = []
+    for restore in ("copy", "replay", "never"):
+        game = from_gymnasium(Pairs, restore=restore)
+        matches = [Match(game, 0, "test", 0, number // 4, number % 4, 12) for number in range(8)]
+        episodes = play(matches, {0: Random()})
+        found.append([[(step.view, step.action, step.reward) for step in episode.steps] for episode in episodes])
+    assert found[0] == found[1] == found[2]
+    assert len({len(steps) for steps in found[0]}) > 1
 
 
 def test_without_chance_in_a_step_equal_moves_are_equal_states():
