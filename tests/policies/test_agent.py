@@ -8,7 +8,7 @@ from lapwing.core.types import Ask
 from lapwing.games.frozen_lake import FrozenLakeView
 from lapwing.models.tiny import CHAT_TEMPLATE
 from lapwing.policies.agent import InvalidRule
-from lapwing.policies.baselines import Heuristic
+from lapwing.policies.baselines import Heuristic, Random
 from lapwing.policies.contexts import CurrentPlan, LastK, StateOnly, Summary, Transcript
 from lapwing.policies.parsers import Bare, Hierarchical, Notes, Tags
 
@@ -281,7 +281,7 @@ def test_a_teacher_with_notes_repeats_what_is_carried(notes_tokenizer):
 
     game = FrozenLake(map_name="4x4")
     state = game.initial(np.random.default_rng(0))
-    given = {"context": Summary(), "parser": Notes(lexicon=("ice", "hole"), keep_share=1.0)}
+    given = {"context": Summary(), "parser": Notes(lexicon=("ice", "hole"), composed="drawn", keep_share=1.0)}
     agent = planning_agent(notes_tokenizer, lambda _text, _key: "never asked", teacher=Heuristic(), **given)
     memory, texts = None, []
     for key in range(8):
@@ -290,6 +290,13 @@ def test_a_teacher_with_notes_repeats_what_is_carried(notes_tokenizer):
         texts.append(decision.text)
     assert len(set(texts)) == 1
     assert texts[0].endswith("<action> right </action>")
+
+
+def test_a_teacher_with_notes_copies_from_the_view(notes_tokenizer):
+    given = {"context": Summary(), "parser": Notes(lexicon=("S", "G")), "teacher": Random()}
+    agent = planning_agent(notes_tokenizer, lambda _text, _key: "never asked", **given)
+    ((decision, _),) = agent.act_many([ask(VIEWS[1])])
+    assert decision.text.startswith("<summary> G </summary> <action> ")
 
 
 def merging_tokenizer(pieces):

@@ -203,7 +203,7 @@ def test_composed_notes_without_a_lexicon_are_a_log_of_what_was_done():
 
 
 def test_composed_notes_from_a_lexicon_are_kept_or_drawn_anew():
-    parser = Notes(tag="notes", lexicon=("red", "green"), keep_share=0.75)
+    parser = Notes(tag="notes", lexicon=("red", "green"), composed="drawn", keep_share=0.75)
     keys = [rng.fold(0, "notes", number) for number in range(2000)]
     first = [parser.compose_after("up", "", key) for key in keys]
     assert first == [parser.compose_after("up", "", key) for key in keys]
@@ -215,7 +215,19 @@ def test_composed_notes_from_a_lexicon_are_kept_or_drawn_anew():
     assert kept == pytest.approx(0.75, abs=4 * (0.25 * 0.75 / 2000) ** 0.5)
 
 
-@pytest.mark.parametrize("parser", [Notes(), Notes(length=2), Notes(lexicon=("red", "green"), length=2)])
+def test_composed_notes_are_copied_from_what_is_shown_or_kept():
+    # Fails when the first words are taken, or what was carried is lost where nothing is shown.
+    parser = Notes(lexicon=("red", "green", "blue"), length=2)
+    shown = "red door blue sign green"
+    assert parser.compose_after("up", "red", 0, shown=shown) == "<summary> blue green </summary> <action> up </action>"
+    assert parser.compose_after("up", "red", 0, shown="dark") == "<summary> red </summary> <action> up </action>"
+    assert parser.compose_after("up", "", 0, shown="dark") == "<summary>  </summary> <action> up </action>"
+
+
+@pytest.mark.parametrize(
+    "parser",
+    [Notes(), Notes(length=2), *(Notes(lexicon=("red", "up"), length=2, composed=c) for c in ("copied", "drawn"))],
+)
 def test_composed_notes_parse_use_announced_words_and_are_no_longer_than_announced(parser):
     for key in range(40):
         for current in ("", "up", "left up"):
@@ -227,7 +239,14 @@ def test_composed_notes_parse_use_announced_words_and_are_no_longer_than_announc
 
 @pytest.mark.parametrize(
     "settings",
-    [{"tag": "action"}, {"lexicon": ("a b",)}, {"lexicon": ("<a",)}, {"length": 0}, {"keep_share": 1.5}],
+    [
+        {"tag": "action"},
+        {"composed": "made"},
+        {"lexicon": ("a b",)},
+        {"lexicon": ("<a",)},
+        {"length": 0},
+        {"keep_share": 1.5},
+    ],
 )
 def test_impossible_notes_are_refused(settings):
     with pytest.raises(UserError, match=r"parser\."):

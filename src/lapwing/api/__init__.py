@@ -2,6 +2,7 @@
 
 from lapwing.api.audit import audit
 from lapwing.api.comparison import Comparison, compare
+from lapwing.api.cross_play import cross_play
 from lapwing.api.exploiting import exploit
 from lapwing.api.export import export
 from lapwing.api.gymnasium_env import to_gymnasium
@@ -18,6 +19,7 @@ __all__ = [
     "Score",
     "audit",
     "compare",
+    "cross_play",
     "evaluate",
     "exploit",
     "export",

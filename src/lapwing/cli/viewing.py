@@ -73,6 +73,47 @@ def play(
     play_at_terminal(game, settings or [], seed, max_steps, allow_code or [])
 
 
+@app.command("cross-play")
+def cross_play(
+    players: Annotated[
+        list[str],
+        typer.Argument(metavar="PLAYER…", help="Runs, checkpoints of runs, random, heuristic, scripted, optimal."),
+    ],
+    game: Annotated[str, typer.Option(help="A game of two players.")],
+    matches: Annotated[int, typer.Option(help="Of each pair in each seating.")] = 100,
+    settings: Sets = None,
+    seed: Annotated[int, typer.Option(help="Of the matches.")] = 1_000_003,
+    max_steps: Annotated[int, typer.Option(help="A match is cut after so many steps.")] = 100,
+    anchor: Annotated[
+        str | None, typer.Option(help="Whose rating is 1000; random if it plays, else the first.")
+    ] = None,
+    greedy: Annotated[bool, typer.Option(help="Models reply with their most probable tokens.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    allow_code: AllowCode = None,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Let everybody play everybody in every seat, and rate them by Elo."""
+    from lapwing import api
+    from lapwing.console import show_cross_play
+
+    result = api.cross_play(
+        players,
+        game=game,
+        matches=matches,
+        overrides=settings or [],
+        seed=seed,
+        max_steps=max_steps,
+        anchor=anchor,
+        greedy=greedy,
+        allow_code=allow_code or [],
+        trust_remote_code=trust_remote_code,
+    )
+    if as_json:
+        put(json.dumps(result, indent=2, allow_nan=False))
+    else:
+        show_cross_play(result)
+
+
 @app.command()
 def watch(
     run: RunPath,

@@ -1,6 +1,7 @@
 """What a person sees at the terminal: progress, the verdict and its table, games to play, episodes, lists."""
 
 from lapwing.console.checking import check_at_terminal
+from lapwing.console.cross_play import show_cross_play
 from lapwing.console.diagnosis import show_diagnosis
 from lapwing.console.exploitability import show_exploitability
 from lapwing.console.listing import listing
@@ -20,6 +21,7 @@ __all__ = [
     "reporter",
     "show_audit",
     "show_comparison",
+    "show_cross_play",
     "show_diagnosis",
     "show_evaluation",
     "show_exploitability",

@@ -39,8 +39,8 @@ class Parser(Protocol):
     """From a reply to an action and back.
 
     Optional: `spans = True` promises the method `sections`, and `plans = True` the method `read_plan`, as
-    `lapwing.policies.parsers` describes them; `compose_after(action, current, key)` composes a reply that depends on
-    what the context policy carries.
+    `lapwing.policies.parsers` describes them; `compose_after(action, current, key, shown=…)` composes a reply that
+    depends on what the context policy carries and on the text of the view.
     """
 
     stop: tuple[str, ...]
@@ -305,7 +305,7 @@ class Agent:
             return self.parser.compose(action)
         current = getattr(self.context, "current", None)
         carried = "" if current is None or ask.memory is None else current(ask.memory.kept)
-        return compose_after(action, carried, ask.key)
+        return compose_after(action, carried, ask.key, shown=self._now(ask.view)[-1]["content"])
 
     def _completion(self, text: str) -> Completion:
         token = self._composed.get(text)

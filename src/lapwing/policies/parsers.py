@@ -7,7 +7,7 @@ it is new (`read_plan`), and the batch gets the column `switch`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from lapwing.core import rng
 from lapwing.core.errors import UserError
@@ -165,13 +165,14 @@ class Hierarchical:
         """The reply that switches to the first subgoal and stands for an action."""
         return _planned(SWITCH, self.subgoals[0], action)
 
-    def compose_after(self, action: Action, current: str, key: int) -> str:
+    def compose_after(self, action: Action, current: str, key: int, *, shown: str = "") -> str:
         """The reply that stands for an action at a step whose random stream has this key.
 
         Args:
           action: what is done.
           current: the subgoal followed so far; empty if there is none.
           key: of the decision.
+          shown: the text of the view, which does not matter here.
         """
         drawn = rng.generator("plan", key)
         if current and drawn.random() >= self.switch_share:
@@ -193,23 +194,32 @@ class Notes:
     `scratchpad`, which shows it in the next context. A reply without the text can be valid. The text is made of reply
     tokens like all others: what is trained on the action is trained on it.
 
-    Composed replies (cloning) only teach the format. With `lexicon` the text is `length` of these words, drawn
-    with equal probability, at the first step and with probability 1 − `keep_share` at every later one; other steps
-    repeat the text that is carried. Without it the text is a log: the last `length` words of what was done.
+    Composed replies (cloning) get their text from `lexicon`. With `composed = "copied"` they teach what is worth
+    carrying: the last `length` words of the view that are in the lexicon, and where the view has none, what was
+    carried before. With "drawn" they teach the format alone: `length` words drawn with equal probability at the first
+    step and with probability 1 − `keep_share` at every later one; other steps repeat the text that is carried. Without
+    a lexicon the text is a log: the last `length` words of what was done.
     """
 
     stop: tuple[str, ...] = ("</action>",)
 
     def __init__(
-        self, *, tag: str = "summary", lexicon: tuple[str, ...] = (), length: int = 1, keep_share: float = 0.5
+        self,
+        *,
+        tag: str = "summary",
+        lexicon: tuple[str, ...] = (),
+        composed: Literal["copied", "drawn"] = "copied",
+        length: int = 1,
+        keep_share: float = 0.5,
     ) -> None:
         """Make the parser.
 
         Args:
           tag: what encloses the text: "summary" with the context policy `summary`, "notes" with `scratchpad`.
-          lexicon: what composed texts are drawn from; parsing takes any text.
+          lexicon: words that composed texts are made of; parsing takes any text.
+          composed: "copied" from what is shown, or "drawn".
           length: words of a composed text, at least 1.
-          keep_share: share of the later steps at which a composed reply repeats the text, in [0, 1].
+          keep_share: share of the later steps at which a drawn text is repeated, in [0, 1].
 
         Raises:
           UserError: a word is empty, has blanks or holds a tag, or a number is impossible.
@@ -218,12 +228,15 @@ class Notes:
             raise UserError(f"parser.tag is {' or '.join(CARRIED)}, not '{tag}'.")
         if any(len(word.split()) != 1 or "<" in word for word in lexicon):
             raise UserError(f"parser.lexicon holds single words without '<', not {list(lexicon)}.")
+        if composed not in ("copied", "drawn"):
+            raise UserError(f"parser.composed is 'copied' or 'drawn', not '{composed}'.")
         if length < 1:
             raise UserError(f"parser.length is a number of words of at least 1, not {length}.")
         if not 0.0 <= keep_share <= 1.0:
             raise UserError(f"parser.keep_share is a probability in [0, 1], not {keep_share}.")
         self.tag = tag
         self.lexicon = tuple(lexicon)
+        self.composed = composed
         self.length = length
         self.keep_share = keep_share
 
@@ -236,16 +249,20 @@ class Notes:
         word = max(self.lexicon, key=len) if self.lexicon else str(action)
         return self._reply([word] * self.length, action)
 
-    def compose_after(self, action: Action, current: str, key: int) -> str:
+    def compose_after(self, action: Action, current: str, key: int, *, shown: str = "") -> str:
         """The reply that stands for an action at a step whose random stream has this key.
 
         Args:
           action: what is done.
           current: the text that is carried; empty if there is none yet.
           key: of the decision.
+          shown: the text of the view.
         """
         if not self.lexicon:
             return self._reply([*current.split(), *str(action).split()][-self.length :], action)
+        if self.composed == "copied":
+            seen = [word for word in shown.split() if word in self.lexicon][-self.length :]
+            return self._reply(seen or current.split(), action)
         drawn = rng.generator("notes", key)
         if current and drawn.random() < self.keep_share:
             return self._reply([current], action)
