@@ -27,18 +27,19 @@ def test_regret_is_expected_and_counts_every_worse_arm():
 
 
 @pytest.mark.parametrize(
-    ("arms", "won", "failed"),
+    ("arms", "leads", "failed"),
     [
-        (["b", "b", "b", "a"], True, 0.0),
-        (["b", "b", "a", "a"], False, 1.0),  # as often as another, and not in the second half
-        (["b", "a", "a", "b"], False, 0.0),
-        (["a", "c", "a", "c"], False, 1.0),
-        (["b", "b", "c", "a"], True, 1.0),
+        (["b", "b", "b", "a"], 1.0, 0.0),
+        (["b", "b", "a", "a"], 0.0, 1.0),  # as often as another, and not in the second half
+        (["b", "a", "a", "b"], 0.0, 0.0),
+        (["a", "c", "a", "c"], 0.0, 1.0),
+        (["b", "b", "c", "a"], 1.0, 1.0),
     ],
 )
-def test_the_best_arm_is_found_by_who_pulls_it_most(arms, won, failed):
+def test_the_best_arm_is_found_by_who_pulls_it_most(arms, leads, failed):
     last = pulled(BanditSuite(arms=3, horizon=4), (20, 70, 10), arms)[-1]
-    assert (last.terminated, last.success, last.parts["suffix_failure"]) == (True, {0: won}, failed)
+    assert (last.terminated, last.success) == (True, None)
+    assert (last.parts["identified"], last.parts["suffix_failure"]) == (leads, failed)
 
 
 def test_the_view_holds_counts_and_payoffs_and_not_the_means():

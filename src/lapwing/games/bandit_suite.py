@@ -82,11 +82,11 @@ class BanditSuite:
     0.5 − `gap` / 2, and only the place of the best is drawn: EVOLvE's instances, with a gap of 0.2 for hard and 0.5
     for easy ones, the same in every split. Each arm pays 1 or 0 (`kind = "bernoulli"`), or its mean plus Gaussian noise
     that is rounded to half a standard deviation and cut off at three (`kind = "gaussian"`). The match ends after
-    `horizon` pulls; it is a success if the best arm was pulled more often than any other.
+    `horizon` pulls. There is no success: what counts is the return, and what it lacks is the regret.
 
     Reward: what the arm pays. The part `regret` is μ* − μ of the arm that was pulled, its expectation beside the best
-    arm, `best` is 1 where that was the best arm, and `suffix_failure`, with the last pull, 1 if the best arm was
-    never pulled in the second half.
+    arm, and `best` is 1 where that was the best arm. With the last pull, `identified` is 1 if the best arm was pulled
+    more often than any other, and `suffix_failure` is 1 if it was never pulled in the second half.
 
     Known answers: the best arm from the first pull on has regret 0. `lapwing.tabular.bandit_value` computes the best
     that anybody can expect who knows the instances but not which one it is, where the horizon is short. UCB1 is the
@@ -115,7 +115,7 @@ class BanditSuite:
 
     num_players: ClassVar[int] = 1
     restorable: ClassVar[bool] = True
-    has_success: ClassVar[bool] = True
+    has_success: ClassVar[bool] = False
     oracles: ClassVar[tuple[str, ...]] = ("ucb1", "thompson", "greedy")
 
     def __post_init__(self) -> None:
@@ -272,9 +272,9 @@ class BanditSuite:
         if pulls < self.horizon:
             return Transition(after, {0: paid / 100.0}, parts=parts)
         found = state.means.index(best)
-        won = all(count < counts[found] for place, count in enumerate(counts) if place != found)
-        parts["suffix_failure"] = float(not late)
-        return Transition(after, {0: paid / 100.0}, terminated=True, success={0: won}, parts=parts)
+        leads = all(count < counts[found] for place, count in enumerate(counts) if place != found)
+        parts |= {"identified": float(leads), "suffix_failure": float(not late)}
+        return Transition(after, {0: paid / 100.0}, terminated=True, parts=parts)
 
 
 def _check_steps(name: str, value: float, low: int, high: int, *, step: int) -> None:

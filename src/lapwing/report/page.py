@@ -225,7 +225,13 @@ def _table(title: str, evaluation: Mapping[str, Any], name: str) -> Table:
 
 def _note(evaluation: Mapping[str, Any]) -> str:
     said = f"{_short(matches(evaluation))}, the same for every policy. Brackets: 95 % intervals."
-    return " ".join([said, *(f"{_short(note)[:1].upper()}{_short(note)[1:]}." for note in reference_notes(evaluation))])
+    trained = evaluation["policies"].get("trained", {})
+    read, written = (trained.get(name) for name in ("context_tokens_per_step", "tokens_per_step"))
+    tokens = []
+    if read and written:
+        tokens = [f"At each step the trained policy read {read['mean']:,.1f} tokens and wrote {written['mean']:,.1f}."]
+    further = [f"{_short(note)[:1].upper()}{_short(note)[1:]}." for note in reference_notes(evaluation)]
+    return " ".join([said, *tokens, *further])
 
 
 def _facts(run: _Run) -> list[tuple[str, str]]:
