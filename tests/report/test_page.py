@@ -1,6 +1,7 @@
 import html
 import json
 import re
+import shutil
 
 import pytest
 
@@ -43,6 +44,19 @@ def test_the_verdict_is_the_one_of_the_terminal_and_comes_first(finished_run, re
     _, page = read(finished_run)
     assert said in page.text
     assert min(page.ids.index(name) for name in SECTIONS) == page.ids.index("verdict")
+
+
+def test_what_the_returns_are_to_be_held_against_stands_below_the_table(finished_run, read, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished_run, folder)
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    evaluation["references"] = {"best_known": {"return": 11.83, "source": "the <b>heuristic</b>"}}
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    write_report(folder)
+    _, page = read(folder)
+    assert "Best known: the <b>heuristic</b>." in page.text
+    assert "11.830" in page.text
+    assert not page.wrong
 
 
 def test_every_figure_has_a_caption_and_a_title(finished_run, read):
