@@ -18,10 +18,11 @@ from lapwing.core.rng import generator
 from lapwing.core.types import State
 from lapwing.games._checked_match import choose
 
-# Bytes that a match may leave behind, each time that it is played again: what Python keeps for itself is less.
-_LEAK = 64
+# Bytes that a match may leave behind, each time that it is played again: what Python and packages keep for themselves
+# is less (names that are looked up again; 100 bytes with MiniGrid).
+_LEAK = 128
 # Rounds of the same matches. The first ones fill caches; every later one must leave nothing.
-_WARM, _ROUNDS = 2, 3
+_WARM, _ROUNDS = 4, 8
 # Of a large container as many items are looked at.
 _MOST_ITEMS = 1_000
 _DEEPEST = 5
