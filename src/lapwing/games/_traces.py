@@ -117,19 +117,22 @@ def bytes_left(game: Any, numbers: Sequence[int], max_steps: int) -> float:
     was_tracing = tracemalloc.is_tracing()
     if not was_tracing:
         tracemalloc.start()
+    left, before = float("inf"), 0
     try:
-        sizes = []
-        for _ in range(_WARM + _ROUNDS + 1):
+        for number_of_round in range(_WARM + _ROUNDS):
             for number in numbers:
                 play_once(game, number, max_steps)
             gc.collect()
-            sizes.append(tracemalloc.get_traced_memory()[0])
+            size = tracemalloc.get_traced_memory()[0]
+            if number_of_round >= _WARM:
+                left = min(left, (size - before) / len(numbers))
+                if left <= _LEAK:
+                    return 0.0
+            before = size
     finally:
         if not was_tracing:
             tracemalloc.stop()
-    least = min(after - before for before, after in zip(sizes[_WARM:-1], sizes[_WARM + 1 :], strict=True))
-    left = least / len(numbers)
-    return left if left > _LEAK else 0.0
+    return left
 
 
 def changed_memory(game: Any, numbers: Sequence[int], max_steps: int) -> list[str]:
