@@ -9,7 +9,8 @@ import reasoning_gym
 from lapwing.core.errors import UserError
 from lapwing.core.rng import generator
 from lapwing.core.types import Match
-from lapwing.games.adapters.reasoning_gym import ReasoningGym, ReasoningGymState, split_words
+from lapwing.games.adapters._words import split_words
+from lapwing.games.adapters.reasoning_gym import ReasoningGym, ReasoningGymState
 from lapwing.games.contract import check_game
 from lapwing.policies.baselines import Guess, Heuristic, Scripted
 from lapwing.policies.renderers import Coordinates, Grid

@@ -12,6 +12,7 @@ from lapwing.core.errors import UserError, nearest
 from lapwing.core.rng import fold
 from lapwing.core.storage import canonical_json
 from lapwing.core.types import Transition
+from lapwing.games.adapters._words import split_words
 
 _INSTALL = 'pip install "lapwing[reasoning-gym]"'
 SPLITS = ("all", "train", "development", "test")
@@ -173,13 +174,6 @@ class ReasoningGym:
             success={0: score >= 1.0},
             outcome={0: score},
         )
-
-
-def split_words(text: str) -> list[str]:
-    """Words, numbers and marks, each by itself."""
-    import re
-
-    return re.findall(r"-?\d+(?:\.\d+)?|[^\W\d]+|[^\w\s]|_", text)
 
 
 def _split(question: str) -> str:

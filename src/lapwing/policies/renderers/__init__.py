@@ -19,6 +19,7 @@ from typing import Any
 from lapwing.core.errors import UserError
 from lapwing.core.types import Message, View
 from lapwing.games.adapters._environments import GymnasiumView
+from lapwing.games.adapters._textworld_views import TextworldView
 from lapwing.games.adapters.reasoning_gym import ReasoningGymView
 from lapwing.games.bandit import BanditView
 from lapwing.games.bandit_suite import BanditSuiteView
@@ -47,6 +48,7 @@ from lapwing.policies.renderers import (
     _reasoning_gym,
     _recall,
     _snake,
+    _textworld,
     _tic_tac_toe,
 )
 from lapwing.policies.renderers._bandit_suite import Bandits
@@ -71,6 +73,7 @@ _MODULES: dict[type, Any] = {
     MatrixGameView: _matrix_game,
     GymnasiumView: _gymnasium,
     ReasoningGymView: _reasoning_gym,
+    TextworldView: _textworld,
 }
 _GRIDS: dict[type, Callable[[Any], str]] = {
     FrozenLakeView: _lake.grid,
@@ -88,6 +91,7 @@ _GRIDS: dict[type, Callable[[Any], str]] = {
     MatrixGameView: _matrix_game.text,
     GymnasiumView: _gymnasium.text,
     ReasoningGymView: _reasoning_gym.text,
+    TextworldView: _textworld.text,
 }
 # Those whose text in coordinates has no settings.
 _COORDINATES: dict[type, Callable[[Any], str]] = {
@@ -96,6 +100,7 @@ _COORDINATES: dict[type, Callable[[Any], str]] = {
     ConnectFourView: _connect_four.coordinates,
     MatrixGameView: _matrix_game.coordinates,
     ReasoningGymView: _reasoning_gym.coordinates,
+    TextworldView: _textworld.coordinates,
 }
 
 

@@ -1,6 +1,7 @@
 """Questions of reasoning-gym: as they are, or with every word, number and mark by itself."""
 
-from lapwing.games.adapters.reasoning_gym import ReasoningGymView, split_words
+from lapwing.games.adapters._words import split_words
+from lapwing.games.adapters.reasoning_gym import ReasoningGymView
 
 INSTRUCTIONS = "Answer the question . Say the answer and nothing else ."
 
