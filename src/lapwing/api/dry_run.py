@@ -9,6 +9,7 @@ from typing import Any
 
 from lapwing import build
 from lapwing.api.starting import Start, start
+from lapwing.build.seats import learners
 from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.training.run_folder import RunFolder
@@ -180,7 +181,8 @@ def _work(main: build.StagePlan) -> dict[str, int]:
         of_file = main.collector.settings
         episodes = of_file["episodes"] if "episodes" in of_file else 2 * of_file["pairs"]
         return {"episodes": episodes, "steps": 0, "reply_tokens": 0}
-    episodes = build.most_episodes(sampler)
+    # Every seat that learns has an episode of its own in each match.
+    episodes = build.most_episodes(sampler) * len(learners(main))
     steps = episodes * sampler["max_steps"]
     return {"episodes": episodes, "steps": steps, "reply_tokens": steps * main.generation.settings["max_tokens"]}
 
