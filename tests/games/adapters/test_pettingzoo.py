@@ -73,6 +73,15 @@ def test_tic_tac_toe_has_its_5478_positions_and_each_pays_what_ours_pays():
     assert {shown(game, state): paid for state, paid in ended.items()} == own
 
 
+def test_a_cell_is_where_its_name_says():
+    game = Pettingzoo()
+    # PettingZoo counts down the columns: 2 is the lowest cell of the first one, 3 the highest of the second.
+    for name, column, row in (("a1", 0, 2), ("b3", 1, 0), ("c2", 2, 1)):
+        seen = game.step(game.initial(generator(0)), {0: name}, generator(0)).state.scene.seen
+        assert seen[0][column][row] == (1, 0)
+        assert seen[1][column][row] == (0, 1)
+
+
 def test_connect_four_shows_and_pays_what_ours_does():
     game, ours = Pettingzoo("connect_four_v3"), ConnectFour(first=0)
     for number in range(10):
@@ -396,6 +405,19 @@ def test_a_match_that_is_too_long_is_truncated():
     assert paid == {"player_0": 0.0, "player_1": 0.0}
     assert truncated == {"player_0": True, "player_1": True}
     assert not any(terminated.values())
+    assert env.agents == []
+
+
+def test_a_match_of_turns_that_is_too_long_is_truncated_too():
+    env = to_pettingzoo(TicTacToe(first=0), max_steps=2)
+    env.reset(seed=0)
+    env.step(0)
+    assert not any(env.truncations.values())
+    env.step(1)
+    assert env.truncations == {"player_0": True, "player_1": True}
+    assert not any(env.terminations.values())
+    env.step(None)
+    env.step(None)
     assert env.agents == []
 
 

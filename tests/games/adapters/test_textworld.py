@@ -73,6 +73,15 @@ def test_the_walkthrough_leads_on_from_wherever_the_player_is():
     assert earned + points == full
 
 
+def test_who_leaves_the_walkthrough_is_led_back_to_it():
+    state = HOUSE.initial_outcomes()[0][1]
+    way = HOUSE.walkthrough(state)
+    looked = HOUSE.step(state, {0: "look"}, generator(0)).state
+    assert HOUSE.walkthrough(looked) == way
+    followed = HOUSE.step(state, {0: way[0]}, generator(0)).state
+    assert HOUSE.walkthrough(followed) == way[1:]
+
+
 def test_eating_the_meal_loses():
     start = HOUSE.initial_outcomes()[0][1]
     state, lost = start, None
