@@ -103,6 +103,13 @@ class StagePlan:
         def seats(opponents: Mapping[int, Part]) -> dict[str, Any]:
             return {str(seat): table(part) for seat, part in opponents.items()}
 
+        # A stage with pairs has no advantages, and says nothing of them.
+        of_advantages = {
+            "modulation": [table(part) for part in self.modulation],
+            "selection": table(self.selection),
+            "aggregation": table(self.aggregation),
+            "corrections": [table(part) for part in self.corrections],
+        }
         resolved: dict[str, Any] = {
             "name": self.name,
             **lists(dataclasses.asdict(self.settings)),
@@ -124,11 +131,8 @@ class StagePlan:
             "filters": [table(part) for part in self.filters],
             **({"pairs": table(self.pairs)} if self.pairs else {}),
             **({"credit": table(self.credit)} if self.credit else {}),
-            "modulation": [table(part) for part in self.modulation],
-            "selection": table(self.selection),
-            "aggregation": table(self.aggregation),
+            **({} if self.pairs else of_advantages),
             "loss": table(self.loss),
-            "corrections": [table(part) for part in self.corrections],
             "regularisers": [table(part, **dataclasses.asdict(extra)) for part, extra in self.regularisers],
             "optimizer": table(self.optimizer),
             **({"learner": table(self.learner)} if self.learner else {}),
