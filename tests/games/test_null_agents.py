@@ -53,6 +53,7 @@ CEILINGS = {
     "recall": (0.08, 0.0),
     "search_qa": (None, 0.0),
     "snake": (0.05, 0.0),
+    "textarena": (None, 0.15),
     "textworld": (0.80, 0.0),
     "tic_tac_toe": (0.50, 0.70),
 }
