@@ -142,12 +142,12 @@ class _Talk:
         self.read[mover] = len(self.env.state.observations[mover])
         failed = False
         with _shared_generators(chance):
-            before = random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+            before = random.getstate(), str(np.random.get_state())  # noqa: NPY002
             try:
                 done, _ = self.env.step(action=actions[mover])
             except Exception:  # a reply that its author did not think of
                 done = failed = True
-            drew = before != (random.getstate(), np.random.get_state()[1].tobytes())  # noqa: NPY002
+            drew = before != (random.getstate(), str(np.random.get_state()))  # noqa: NPY002
         if not done:
             return Moved(self._scene(), dict.fromkeys(seats, 0.0), drew=drew)
         found = {} if failed else self.env.state.rewards or {}
