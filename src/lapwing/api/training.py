@@ -7,11 +7,12 @@ import errno
 import signal
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lapwing import build
+from lapwing.api.as_toml import as_toml
 from lapwing.api.finishing import Run, Watcher, finish, on_first, read_run
 from lapwing.api.loading import first_model, last_model
 from lapwing.api.mirroring import mirrored, mirrors_entry
@@ -52,7 +53,8 @@ def train(
       trust_remote_code: run code that comes with a pretrained model.
       mirrors: where to copy the metrics to, besides the run's folder: "tensorboard", "wandb", "trackio".
       watch: is called with each row of metrics, and with `{"event": …}` rows in between.
-      settings: further overrides, with `__` for the dots: `sampler__groups=4`.
+      settings: further overrides, with `__` for the dots: `sampler__groups=4`; `game` may be a game, such as
+        `lapwing.from_gymnasium` makes.
 
     Returns:
       The finished run.
@@ -60,7 +62,7 @@ def train(
     Raises:
       UserError: something about the recipe or the folder is wrong; nothing was written.
     """
-    spread = [f"{key.replace('__', '.')}={_as_toml(value)}" for key, value in settings.items()]
+    spread = [f"{key.replace('__', '.')}={as_toml(value)}" for key, value in settings.items()]
     read, plans, weights = start(
         recipe,
         run=run,
@@ -341,17 +343,6 @@ def _is_begun(path: Path, recipe: build.Recipe, plans: Sequence[build.StagePlan]
 
 def _default_folder(recipe: str) -> Path:
     return Path("runs") / f"{recipe}-{datetime.datetime.now().strftime('%Y%m%d-%H%M%S')}"
-
-
-def _as_toml(value: Any) -> str:
-    import tomli_w
-
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_as_toml(item)}" for key, item in value.items()) + " }"
-    try:
-        return tomli_w.dumps({"value": value}).partition("=")[2].strip()
-    except TypeError as error:
-        raise UserError(f"{value!r} cannot be a setting: recipes hold text, numbers, lists and tables.") from error
 
 
 def _ignore(row: dict[str, Any]) -> None:
