@@ -107,7 +107,8 @@ def test_training_begins_after_an_opening_and_nothing_else_does():
         assert long.legal(state, long.players(state)[0])
         assert not _has_line(state.state.cells, "0")
         assert not _has_line(state.state.cells, "1")
-    assert not hasattr(game, "initial_outcomes")
+    assert not hasattr(game.for_split("train"), "initial_outcomes")
+    assert hasattr(game, "initial_outcomes")
     assert hasattr(game.for_split("test"), "initial_outcomes")
     check_game(long, matches=4)
 

@@ -45,8 +45,8 @@ class Rotated:
     game's seat (i + s) mod n throughout the match. All episodes of a group share it. So a policy that learns in seat 0
     alone learns every seat of the game, and is measured in every seat, in equal shares. With `opening` above 0 a number
     from 0 to that is drawn, and as many moves of the start are drawn among the legal ones, while the game goes on: who
-    only ever meets itself sees few positions, and forgets what to do in all others. Only training begins so; splits
-    that measure begin at the game's own starts.
+    only ever meets itself sees few positions, and forgets what to do in all others. Only the split of training begins
+    so; all else begins at the game's own starts.
 
     Reward: that of the game, of the seat that one sits on. A named part of the reward that ends in a seat's number, as
     `apples_1` on Snake, is told under the number of who sits there.
@@ -128,7 +128,7 @@ class Rotated:
 
     @property
     def _opens(self) -> bool:
-        return self.opening > 0 and self.split in ("all", "train")
+        return self.opening > 0 and self.split == "train"
 
     def _opened(self, state: State, rng: np.random.Generator) -> State:
         """The state after a few moves at random, none of which ends the game."""
