@@ -163,6 +163,8 @@ def test_splits_have_games_of_their_own():
     game = Textworld(games=3, held_out=2, first_seed=10)
     seeds = {split: game.for_split(split).numbers for split in ("train", "development", "test", "all")}
     assert seeds == {"train": (10, 11, 12), "development": (13, 14), "test": (15, 16), "all": tuple(range(10, 17))}
+    same = Textworld(games=3, held_out=0)
+    assert {same.for_split(split).numbers for split in seeds} == {(0, 1, 2)}
     texts = {game.view(state, 0) for _, state in COINS.initial_outcomes()}
     assert len(texts) == 3
 
@@ -234,7 +236,7 @@ def test_the_text_of_the_interpreter_is_cleaned():
         ({"challenge": "coin"}, "There is no challenge 'coin'; did you mean coin_collector"),
         ({"settings": {"levels": 2}}, "The challenge 'coin_collector' has no setting 'levels'; did you mean level"),
         ({"split": "dev"}, "There is no split 'dev'"),
-        ({"games": 0}, r"game\.games and game\.held_out are numbers of games of at least 1"),
+        ({"games": 0}, r"game\.games is a number of games of at least 1"),
         ({"path": "nowhere.z8"}, r"There is no game file 'nowhere\.z8' with its \.json beside it"),
     ],
 )

@@ -58,7 +58,8 @@ class Textworld:
     commands (none with `open_ended`).
 
     Start: one of the games of the split. Games are made by their seeds, `first_seed` and those that follow: `games` for
-    training, `held_out` for development, `held_out` for the test. A game is made once and kept in Lapwing's cache.
+    training, `held_out` for development, `held_out` for the test; with `held_out = 0` all splits have the games of
+    training. A game is made once and kept in Lapwing's cache.
 
     Reward: the points that the command scored. Winning is success and ends the match, and so does losing. The
     heuristic follows TextWorld's own walkthrough from wherever the player is, and earns all points of the quests.
@@ -99,8 +100,8 @@ class Textworld:
             raise UserError(f"There is no challenge '{self.challenge}'; {nearest(self.challenge, CHALLENGES)}")
         if self.split not in SPLITS:
             raise UserError(f"There is no split '{self.split}'; {nearest(self.split, SPLITS)}")
-        if self.games < 1 or self.held_out < 1:
-            raise UserError("game.games and game.held_out are numbers of games of at least 1.")
+        if self.games < 1 or self.held_out < 0:
+            raise UserError("game.games is a number of games of at least 1, and game.held_out of at least 0.")
         known = CHALLENGES[self.challenge]
         for name in self.settings or {}:
             if name not in known:
@@ -118,6 +119,8 @@ class Textworld:
         """The seeds of the split's games."""
         ends = {"train": (0, self.games), "development": (self.games, self.games + self.held_out)}
         ends |= {"test": (self.games + self.held_out, self.games + 2 * self.held_out)}
+        if not self.held_out:
+            ends = {}  # all splits have the same games
         first, last = ends.get(self.split, (0, self.games + 2 * self.held_out))
         return (0,) if self.path else tuple(range(self.first_seed + first, self.first_seed + last))
 
