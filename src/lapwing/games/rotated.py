@@ -91,6 +91,12 @@ class Rotated:
         """Whether the game knows success."""
         return getattr(self.inner, "has_success", False)
 
+    @property
+    def null_ceiling(self) -> float | None:
+        """That of the game in which who begins is drawn, where the game has such a setting."""
+        drawn = dataclasses.replace(self.inner, first=None) if hasattr(self.inner, "first") else None
+        return getattr(drawn, "null_ceiling", None)
+
     def for_split(self, split: str) -> "Rotated":
         """The game restricted to one split."""
         return dataclasses.replace(self, split=split)
