@@ -16,6 +16,7 @@ _COLUMNS = {
     "length": "length",
     "valid": "valid",
     "tokens_per_step": "tokens/step",
+    "context_tokens_per_step": "context/step",
     "regret": "regret",
 }
 # Players of single games, in the order of a page.
