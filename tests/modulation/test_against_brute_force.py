@@ -59,7 +59,9 @@ def random_batch(seed):
         tokens_per_step=[list(rng.integers(0, 5, n)) for n in lengths],
     )
     sizes = {"E": batch.num_episodes, "N": batch.num_steps, "K": batch.num_tokens}
-    columns = {name: rng.normal(size=sizes[column.axis]) for name, column in COLUMNS.items()}
+    # From streams of their own: another column in the registry changes nothing of what else is drawn.
+    streams = {name: np.random.default_rng([17, seed, *name.encode()]) for name in COLUMNS}
+    columns = {name: streams[name].normal(size=sizes[column.axis]) for name, column in COLUMNS.items()}
     columns["entropy"] = rng.choice([rng.random(batch.num_steps), np.full(batch.num_steps, 0.7)], p=[0.9, 0.1])
     columns["success"] = (rng.random(size) < rng.choice([0.0, 0.5, 0.5, 1.0])).astype(float)
     columns |= random_keys(batch, rng)
@@ -134,7 +136,7 @@ def test_the_method_is_what_its_specification_says(name):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6, err_msg=f"batch {seed} with {settings}")
         unchanged += np.allclose(actual, advantage)
     # Only failures that are longer than a success of their group change under this one.
-    most = 0.9 * BATCHES if name == "stcr" else BATCHES / 2
+    most = 0.8 * BATCHES if name == "stcr" else BATCHES / 2
     assert unchanged < most, f"{name} left {unchanged} advantages as they were, which tells nothing"
 
 
