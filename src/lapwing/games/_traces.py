@@ -23,6 +23,9 @@ from lapwing.games._checked_match import choose
 _LEAK = 128
 # Rounds of the same matches. The first ones fill caches; every later one must leave nothing.
 _WARM, _ROUNDS = 4, 8
+# Matches in a round, at least, by repeating the few that are given: what else the process keeps or frees meanwhile
+# (some 100 bytes a round) is a share of so many.
+_PLAYS = 8
 # Of a large container as many items are looked at.
 _MOST_ITEMS = 1_000
 _DEEPEST = 5
@@ -114,6 +117,7 @@ def bytes_left(game: Any, numbers: Sequence[int], max_steps: int) -> float:
     Returns:
       The second smallest of the rounds, because what else the process frees may hide one; 0 where two left nothing.
     """
+    plays = [*numbers] * max(1, _PLAYS // len(numbers))
     was_tracing = tracemalloc.is_tracing()
     if not was_tracing:
         tracemalloc.start()
@@ -121,12 +125,12 @@ def bytes_left(game: Any, numbers: Sequence[int], max_steps: int) -> float:
     before = 0
     try:
         for number_of_round in range(_WARM + _ROUNDS):
-            for number in numbers:
+            for number in plays:
                 play_once(game, number, max_steps)
             gc.collect()
             size = tracemalloc.get_traced_memory()[0]
             if number_of_round >= _WARM:
-                left = sorted((*left, (size - before) / len(numbers)))[:2]
+                left = sorted((*left, (size - before) / len(plays)))[:2]
                 if len(left) == 2 and left[1] <= _LEAK:
                     return 0.0
             before = size
