@@ -1,5 +1,6 @@
 """The end of a run: its evaluation, its report, and what is read of it afterwards."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +11,16 @@ from typing import Any
 from lapwing import build
 from lapwing.api.loading import last_model
 from lapwing.api.playing import measure, with_references
-from lapwing.core.errors import LapwingError
+from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.protocols import Policy
-from lapwing.core.storage import read_json
+from lapwing.core.storage import read_json, write_json
 from lapwing.training.run_folder import RunFolder
 
 Watcher = Callable[[dict[str, Any]], None]
 
 _REPLAY = "lapwing report RUN --replay"
+# Kuhn poker has 108.
+_FEW_STATES = 1000
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def finish(
             check = interruption.check if shop.team is None else together
             before = _evaluate_run(folder, plans[-1], shop, check)
             _replay(folder, plans[-1], shop, before, check, watch)
+            _exploitability(folder, plans[-1], shop, check)
         except Interrupted as stopped:
             saved = "All iterations are saved; only the last evaluation is made again."
             raise Interrupted(stopped.signal_number, run=folder.path, saved=saved) from None
@@ -145,6 +149,18 @@ def _replay(
         folder.write_replay(make_replay(plan, checkpoints, safe_point=check))
     except LapwingError as error:
         watch({"event": "warning", "text": f"no replay: {error}"})
+
+
+def _exploitability(folder: RunFolder, plan: build.StagePlan, shop: build.Workshop, check: Callable[[], None]) -> None:
+    """Compute how far self-play came, where that takes seconds; elsewhere the report names the command that does."""
+    if shop.team is not None or not any(build.is_learnt(part) for part in plan.opponents.values()):
+        return
+    from lapwing.api.exploiting import EXPLOITABILITY, exploit_run
+
+    # A larger game, or one that has no exact answer, is no fault of the run.
+    with contextlib.suppress(UserError):
+        result = exploit_run(plan, shop, folder.path, max_states=_FEW_STATES, safe_point=check)
+        write_json(folder.path / EXPLOITABILITY, result)
 
 
 def _check_together(team: Any, interruption: Any) -> None:

@@ -36,7 +36,7 @@ from lapwing.build.recipe import (
     with_overrides,
 )
 from lapwing.build.schema import Part, parameters_of
-from lapwing.build.seats import against_fixed, make_opponents, measured_against
+from lapwing.build.seats import against_fixed, is_learnt, make_opponents, measured_against
 from lapwing.build.served import asks_server, forget_other_settings, is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan
 
@@ -57,6 +57,7 @@ __all__ = [
     "game_plan",
     "greedy",
     "is_cloned",
+    "is_learnt",
     "is_served",
     "make_agent",
     "make_baselines",

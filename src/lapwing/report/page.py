@@ -11,6 +11,8 @@ from lapwing.report.alarm_marks import alarm_marks
 from lapwing.report.audit import NOTE, audit_section
 from lapwing.report.charts import MOST_POINTS
 from lapwing.report.episodes import Episodes, episodes_section
+from lapwing.report.exploitability import NOTE as EXPLOITABILITY_NOTE
+from lapwing.report.exploitability import exploitability_section, learns_by_self_play
 from lapwing.report.faults import faults_section
 from lapwing.report.figures import comparison, curves
 from lapwing.report.replay import Replay, replay_section
@@ -60,6 +62,7 @@ class _Run(NamedTuple):
     evaluation: Mapping[str, Any] | None
     transfer: Mapping[str, Mapping[str, Any]]
     audit: Mapping[str, Any] | None = None
+    exploitability: Mapping[str, Any] | None = None
     episodes: Episodes | None = None
     replay: Replay | None = None
     faults: Sequence[Mapping[str, Any]] = ()
@@ -91,22 +94,26 @@ def _read(folder: Path) -> _Run:
     recipe, manifest, metrics = (folder / name for name in ("recipe.toml", "manifest.json", "metrics.jsonl"))
     if not (recipe.is_file() or manifest.is_file() or metrics.is_file()):
         raise UserError(f"{folder} is no run: it has neither recipe.toml, nor manifest.json, nor metrics.jsonl.")
-    evaluation = folder / "evaluation.json"
     text = recipe.read_text(encoding="utf-8", errors="replace") if recipe.is_file() else ""
     return _Run(
         recipe_text=text,
         recipe=_parse(text),
         manifest=read_json(manifest) if manifest.is_file() else {},
         rows=read_json_lines(metrics),
-        evaluation=read_json(evaluation) if evaluation.is_file() else None,
+        evaluation=_maybe_json(folder / "evaluation.json"),
         transfer={
             path.stem.removeprefix("evaluation_"): read_json(path) for path in sorted(folder.glob("evaluation_*.json"))
         },
-        audit=read_json(folder / "audit.json") if (folder / "audit.json").is_file() else None,
+        audit=_maybe_json(folder / "audit.json"),
+        exploitability=_maybe_json(folder / "exploitability.json"),
         episodes=episodes_section(folder),
         replay=replay_section(folder),
         faults=read_json_lines(folder / "faults.jsonl"),
     )
+
+
+def _maybe_json(path: Path) -> Any:
+    return read_json(path) if path.is_file() else None
 
 
 def _parse(recipe: str) -> dict[str, Any]:
@@ -118,7 +125,6 @@ def _parse(recipe: str) -> dict[str, Any]:
 
 
 def _render(run: _Run) -> str:
-
     environment = template_environment()
     recipe_text = run.recipe_text
     if len(recipe_text) > _LONGEST_RECIPE:
@@ -141,6 +147,9 @@ def _render(run: _Run) -> str:
         unescaped=_unescaped,
         audit=None if run.audit is None else audit_section(run.audit),
         audit_note=NOTE,
+        exploitability=exploitability_section(run.exploitability),
+        exploitability_note=EXPLOITABILITY_NOTE,
+        is_self_play=learns_by_self_play(_stage(run, MAIN)),
         # The SVG is Matplotlib's own text over numbers and names that Lapwing knows; it escapes those of reward parts.
         svg=_svg,
         facts=_facts(run),
