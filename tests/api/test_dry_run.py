@@ -55,6 +55,30 @@ def test_a_reference_is_a_second_copy_unless_an_adapter_can_be_switched_off():
     assert foretold(QWEN, *kl, "model.lora.rank=8")["reference"] == 0
 
 
+SELF_PLAY = ("game={name='tic_tac_toe'}", "policy.renderer={name='grid'}", "iterations=100")
+
+
+def test_past_versions_are_counted_in_memory_and_on_disk():
+    own = foretold(QWEN, *SELF_PLAY, "opponents.1={name='self'}")
+    pool = foretold(QWEN, *SELF_PLAY, "opponents.1={name='past', every=10, size=4}")
+    assert own["past"] == 0
+    # Four copies in bfloat16.
+    assert pool["past"] == 4 * 2 * 3_085_938_688
+    assert pool["peak"] == own["peak"] + pool["past"]
+    assert pool["checkpoint"] == own["checkpoint"] + pool["past"]
+    assert pool["disk"] == 3 * pool["checkpoint"]
+    assert f"past versions    {size_text(pool['past'])}\n" in describe(pool)
+    # No more than there will be: those of iterations 0, 40 and 80.
+    few = foretold(QWEN, *SELF_PLAY, "opponents.1={name='past', every=40, size=50}")
+    assert few["past"] == 3 * 2 * 3_085_938_688
+
+
+def test_past_versions_of_an_adapter_are_adapters():
+    pool = foretold(QWEN, *SELF_PLAY, "opponents.1={name='past', every=1, size=5}", "model.lora.rank=32")
+    # In float32.
+    assert pool["past"] == 5 * 4 * 59_867_136
+
+
 def test_eight_bit_moments_take_a_quarter():
     assert foretold(QWEN, "optimizer.state=8bit")["moments"] == foretold(QWEN)["moments"] / 4
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lapwing import build
 from lapwing.api.starting import Start, start
-from lapwing.build.seats import learners
+from lapwing.build.seats import learners, pool_settings
 from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.training.run_folder import RunFolder
@@ -83,7 +83,8 @@ def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:
     Returns:
       `model` (its name), `known` (False where its sizes cannot be had offline, and then only the work is there),
       `parameters`, `trainable`, `dtype`; in bytes `weights`, `masters`, `moments`, `gradients`, `activations`,
-      `cache`, `reference`, `peak`, `checkpoint`, `disk`; and at most per iteration `episodes`, `steps`, `reply_tokens`.
+      `cache`, `reference`, `past` (the pool of past versions), `peak`, `checkpoint`, `disk`; and at most per
+      iteration `episodes`, `steps`, `reply_tokens`.
     """
     main = plans[-1]
     found = {"model": main.model.name, "known": False, **_work(main)}
@@ -111,6 +112,9 @@ def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:
         moment_bytes=1 if main.optimizer.settings.get("state") == "8bit" else 4,
     )
     reference = 0 if lora or not any(part.name == "reference_logprob" for part in main.annotate) else foretold.weights
+    # Versions that play share the tensors that the pool keeps, and a checkpoint holds them too.
+    past = _most_versions(main) * foretold.version
+    checkpoint = foretold.checkpoint + past
     return found | {
         "known": True,
         "dtype": dtype,
@@ -123,11 +127,18 @@ def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:
         "activations": foretold.activations,
         "cache": foretold.cache,
         "reference": reference,
-        "peak": foretold.peak + reference,
-        "checkpoint": foretold.checkpoint,
+        "past": past,
+        "peak": foretold.peak + reference + past,
+        "checkpoint": checkpoint,
         # Those that stay, and number 0.
-        "disk": (main.settings.checkpoints_kept + 1) * foretold.checkpoint,
+        "disk": (main.settings.checkpoints_kept + 1) * checkpoint,
     }
+
+
+def _most_versions(main: build.StagePlan) -> int:
+    """How many past versions are kept at once."""
+    pool = pool_settings(main)
+    return 0 if pool is None else min(pool.size, -(-main.settings.iterations // pool.every))
 
 
 # Of keys and values on a CPU; on a GPU what is free decides, unless the recipe does.
@@ -222,6 +233,7 @@ def describe(found: Mapping[str, Any]) -> str:
         "activations": "activations",
         "cache": "key-value cache",
         "reference": "reference",
+        "past": "past versions",
     }
     kept = found["disk"] // found["checkpoint"]
     lines += [

@@ -153,6 +153,7 @@ class Footprint:
       gradients: in float32.
       activations: what the largest forward pass of an update keeps, and its logits.
       cache: keys and values while replies are generated.
+      version: a copy of the weights that are trained, as the pool of past versions keeps them.
       checkpoint: one checkpoint: the model as it is exported, masters and moments.
     """
 
@@ -164,6 +165,7 @@ class Footprint:
     gradients: int
     activations: int
     cache: int
+    version: int
     checkpoint: int
 
     @property
@@ -207,7 +209,8 @@ def footprint(
     trained = [p for p in model.parameters() if p.requires_grad]
     trainable = sum(p.numel() for p in trained)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    exported = weights if lora is None else sum(p.numel() * p.element_size() for p in trained)
+    version = sum(p.numel() * p.element_size() for p in trained)
+    exported = weights if lora is None else version
     masters = 4 * sum(p.numel() for p in trained if p.element_size() < 4)
     moments = 2 * moment_bytes * trainable
     rows = max(1, batch_tokens // row_tokens)
@@ -224,5 +227,6 @@ def footprint(
             model, rows=rows, row_tokens=row_tokens, checkpointing=checkpointing, head_bytes=logits
         ),
         cache=cache_tokens * cache_bytes_per_token(config, dtype=dtype),
+        version=version,
         checkpoint=exported + masters + moments,
     )

@@ -13,17 +13,17 @@ def trained_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def frozen_twin(model: Any, weights: Mapping[str, torch.Tensor]) -> Any:
-    """Another model with other weights, which does not learn; both share the tensors that do not change.
+    """Another model with other weights, which does not learn; all three share their tensors.
 
     Args:
-      model: stays as it is.
-      weights: as `trained_weights` gave them.
+      model: stays as it is; its tensors that do not learn are the twin's too.
+      weights: as `trained_weights` gave them; nobody may change them as long as the twin is used. Those on another
+        device, or of another type, are copied.
     """
-    own = {id(weight) for weight in model.parameters() if weight.requires_grad}
-    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers()) if id(tensor) not in own}
-    other = copy.deepcopy(model, shared)
-    named = dict(other.named_parameters())
-    with torch.no_grad():
-        for name, weight in weights.items():
-            named[name].copy_(weight)
-    return other.requires_grad_(False).eval()
+    own = {
+        id(weight): torch.nn.Parameter(weights[name].to(weight), requires_grad=False)
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
+    given = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers()) if id(tensor) not in own}
+    return copy.deepcopy(model, {**given, **own}).requires_grad_(False).eval()
