@@ -112,8 +112,6 @@ def test_the_resolved_recipe_keeps_both_tables(tmp_path):
         (["opponents.1.name=self", "sampler.name=branching"], "branching"),
         (["opponents.1={name='past', size=0}"], "size is a number"),
         (["checkpoints_kept=1"], "checkpoints_kept is at least 2"),
-        (["opponents.1.name=past", "collector.name=ray"], "past versions are kept by one process"),
-        (["opponents.1.name=past", "learner.name=accelerate", "learner.ranks=2"], "past versions are kept"),
         (
             ["game={name='snake', num_snakes=3}", "opponents={1={name='past'}, 2={name='past', every=3}}"],
             "share one pool",

@@ -30,12 +30,18 @@ from lapwing.training.learner import AdamW, Learner
 from lapwing.training.loop import iterate
 
 STRATEGIES = ("ddp", "fsdp")
-# A whole iteration with play; a loss that is summed over forward passes; one that needs all tokens at once.
-CASES = (("recipe", "clipped"), ("qwen2", "clipped"), ("qwen2", "neighbours"))
+# A whole iteration with play; the same with several seats; a loss that is summed over forward passes; one that needs
+# all tokens at once.
+CASES = (("recipe", "clipped"), ("seats", "clipped"), ("qwen2", "clipped"), ("qwen2", "neighbours"))
 # Groups that two ranks cannot share evenly, several forward passes, two updates an iteration.
 SMALL = (
     *("iterations=2", "optimizer.epochs=2", "optimizer.eps=1e-4", "sampler.groups=3", "sampler.group_size=6"),
     *("model.hidden=32", "model.layers=2", "model.heads=2", "model.intermediate=32", "generation.batch_tokens=512"),
+)
+# Three snakes: the learner in two seats, and past versions of it in the third.
+SEATS = (
+    *("game={name='snake', num_snakes=3}", "opponents={1={name='self'}, 2={name='past', every=1, size=2, latest=0.2}}"),
+    *("evaluation.transfer=[]", "sampler.max_steps=4", "sampler.share_chance=false"),
 )
 
 
@@ -61,13 +67,14 @@ def random_batch(episodes=3):
 
 def learn(what, loss, team, toy):
     """Train a little; the model, its learner, and the metrics without those that a layout changes."""
-    model, learner, rows = _recipe(loss, team) if what == "recipe" else _qwen2(loss, team, toy)
+    further = {"recipe": (), "seats": SEATS}.get(what)
+    model, learner, rows = _qwen2(loss, team, toy) if further is None else _recipe(loss, team, further)
     kept = [{k: v for k, v in row.items() if not k.startswith("time/") and "padding" not in k} for row in rows]
     return model, learner, kept
 
 
-def _recipe(loss, team):
-    main = build.plan(build.read_recipe("frozen_lake_tiny", overrides=SMALL))[-1]
+def _recipe(loss, team, further):
+    main = build.plan(build.read_recipe("frozen_lake_tiny", overrides=[*SMALL, *further]))[-1]
     shop = build.make_workshop(main, 0)
     shop.team = team
     stage = build.make_stage(main, shop)

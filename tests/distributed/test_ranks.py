@@ -18,6 +18,10 @@ from lapwing.distributed.sharded_collector import ShardedCollector, Share
 from lapwing.losses.clipped_surrogate import clipped_surrogate
 from lapwing.models.lora import LoraSettings
 from lapwing.models.pretrained import pretrained_model
+from lapwing.policies.agent import InvalidRule
+from lapwing.policies.baselines import Random
+from lapwing.policies.past_versions import PastSettings, PastVersions
+from lapwing.rollout.collector import LocalCollector
 from lapwing.training.checkpoint import is_whole
 from lapwing.training.interruption import Interruption
 from lapwing.training.learner import AdamW, Learner
@@ -192,11 +196,19 @@ def test_all_ranks_hold_the_episodes_of_one_process(alone):
     assert len(set.union(*shares)) == 3
 
 
-def test_a_rank_without_a_group_plays_nothing():
-    match = Match(game=None, seed=0, split="train", iteration=0, group=0, member=0, max_steps=1)
-    assert ShardedCollector(None, Recording(1, 2, {})).play([match]) == []
+def test_a_rank_without_a_group_plays_nothing_and_keeps_the_pool_of_all():
+    match = Match(game=None, seed=0, split="train", iteration=4, group=0, member=0, max_steps=1)
+    pool = PastVersions(
+        Random(), PastSettings(every=2), weights=lambda: {"w": torch.ones(1)}, freeze=None, invalid=InvalidRule()
+    )
+    sharded = ShardedCollector(
+        LocalCollector(Random(), opponents={1: pool}, invalid=InvalidRule()), Recording(1, 2, {})
+    )
+    assert sharded.play([match]) == []
+    # Later checkpoints, and later matches of this rank, need the version that joined now.
+    assert [version.iteration for version in sharded.past.versions] == [4]
     with pytest.raises(LapwingError, match="deadline"):
-        ShardedCollector(None, Recording(1, 2, {})).collect([match])
+        sharded.collect([match])
 
 
 def test_ranks_part_what_there_is():

@@ -19,15 +19,17 @@ import pytest
 import torch
 
 from lapwing import build
-from lapwing.build.remote import make_remote
+from lapwing.build.schema import Part
 from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.types import Match, Transition
 from lapwing.distributed.cluster import Cluster
 from lapwing.distributed.ray_collector import RayCollector
 from lapwing.policies.agent import InvalidRule
 from lapwing.policies.baselines import Random
+from lapwing.policies.past_versions import NOW
 from lapwing.rollout.collector import LocalCollector
 from lapwing.training.loop import iterate
+from lapwing.training.stage_memory import as_tensors, from_checkpoint, put_back, remembered
 
 pytestmark = pytest.mark.slow
 
@@ -205,13 +207,13 @@ def two_stages(name, *overrides, **settings):
     """The main stage of a recipe twice: played here, and on actors."""
     recipe = build.read_recipe(name, overrides=[*SMALL, *overrides])
     plans = build.plan(recipe)
-    here, there = (build.make_stage(plans[-1], build.make_workshop(plans[-1], recipe.seed)) for _ in range(2))
-    make = functools.partial(make_remote, build.resolved(recipe, plans), "main", recipe.seed)
-    # The learner of a stage holds the stage's own model.
-    model = there.make_learner().model
-    there.collector = RayCollector(make, model, cpus_per_actor=0.5, **settings)
-    there.__post_init__()
-    return here, there
+    actors = Part("ray", RayCollector, {"cpus_per_actor": 0.5, **settings})
+    stages = []
+    for plan in (plans[-1], replace(plans[-1], collector=actors)):
+        shop = build.make_workshop(plan, recipe.seed)
+        shop.origin = build.Origin(build.resolved(recipe, plans))
+        stages.append(build.make_stage(plan, shop))
+    return stages
 
 
 def learnt(stage, iterations):
@@ -228,13 +230,26 @@ def learnt(stage, iterations):
     return [rollout.batch for rollout in rollouts], rows, [p.detach().clone() for p in learner.model.parameters()]
 
 
-# A table of states and one token a reply; a transcript with tools and many tokens a reply.
-@pytest.mark.parametrize(("name", "further"), [("frozen_lake_tiny", ()), ("search_qa_gigpo", ("game.entities=60",))])
+# Three snakes: the learner in two seats, and past versions of it in the third.
+SEATS = (
+    *("game={name='snake', num_snakes=3}", "opponents={1={name='self'}, 2={name='past', every=1, size=2, latest=0.2}}"),
+    *("evaluation.transfer=[]", "sampler.max_steps=8", "sampler.share_chance=false"),
+)
+
+
+# A table of states and one token a reply; a transcript with tools and many tokens a reply; several seats.
+@pytest.mark.parametrize(
+    ("name", "further"),
+    [("frozen_lake_tiny", ()), ("search_qa_gigpo", ("game.entities=60",)), ("frozen_lake_tiny", SEATS)],
+    ids=["table", "transcript", "seats"],
+)
 def test_two_iterations_of_training_are_those_of_one_process(name, further):
     here, there = two_stages(name, *further)
     try:
         batches, _, weights = learnt(here, 2)
         others, rows, other_weights = learnt(there, 2)
+        if further is SEATS:
+            the_pool_is_that_of_one_process(here, there)
     finally:
         there.close()
     assert not torch.equal(weights[0], build.make_workshop(*_fresh(name, further)).model.get_input_embeddings().weight)
@@ -246,7 +261,25 @@ def test_two_iterations_of_training_are_those_of_one_process(name, further):
     for weight, other in zip(weights, other_weights, strict=True):
         torch.testing.assert_close(weight, other, atol=1e-5, rtol=0)
     assert rows[-1]["collector/deaths"] == 0
-    assert rows[-1]["collector/weight_bytes"] == 2 * 4 * sum(weight.numel() for weight in weights)
+    # The weights of two iterations, and each of two past versions once.
+    count = 4 if further is SEATS else 2
+    assert rows[-1]["collector/weight_bytes"] == count * 4 * sum(weight.numel() for weight in weights)
+
+
+def the_pool_is_that_of_one_process(here, there):
+    """After two iterations: also once it was put back from a checkpoint; and an actor with another pool is named."""
+    put_back(there, from_checkpoint(there, there.sampler.state(), as_tensors(remembered(there))))
+    matches = here.sampler.draw(2)
+    expected, episodes = here.collector.play(matches), there.collector.play(matches)
+    assert {episode.opponent_version for episode in expected} == {NOW, 1, 2}
+    assert {episode.player for episode in expected} == {0, 1}
+    for one, other in zip(episodes, expected, strict=True):
+        assert (one.match, one.player, one.opponent_version) == (other.match, other.player, other.opponent_version)
+        assert (one.final_view, one.episode_return) == (other.final_view, other.episode_return)
+    store = there.collector._past_store
+    store._stored = [(version, sent._replace(fingerprint="another")) for version, sent in store._stored]
+    with pytest.raises(LapwingError, match=r"The past versions of actor \d .* are not the learner's: 1: .* 2: another"):
+        there.collector.play(matches)
 
 
 def _fresh(name, further):

@@ -125,7 +125,9 @@ def make_collector(stage: StagePlan, shop: Any, agent: Any, here: Any) -> Any:
     if stage.collector.name == _RAY:
         if shop.origin is None:
             raise LapwingError("Ray actors build a stage from its resolved recipe, and there is none here.")
-        return stage.collector.make(_in_an_actor(stage, shop), shop.model, **stage.collector.settings)
+        collector = stage.collector.make(_in_an_actor(stage, shop), shop.model, **stage.collector.settings)
+        collector.past = here.past
+        return collector
     player = isolated(stage, here)
     return player if shop.team is None else shop.team.collector(player)
 

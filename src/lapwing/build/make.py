@@ -195,12 +195,7 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         for_split(game, "train"), seed=rng.fold(0, stage.name, shop.seed), **stage.sampler.settings
     )
     sampler, situation = _with_situation(stage, agent, game, sampler)
-
-    def generator(model: Any) -> Any:
-        twin = Workshop(model, shop.tokenizer, shop.seed)
-        return make_generator(stage, twin, ends=agent.chat.ends, stop=agent.parser.stop)
-
-    past = make_pool(stage, agent, shop.model, generator)
+    past = make_past(stage, shop, agent)
     collector = make_collector(stage, shop, agent, local_collector(stage, agent, past))
     return Stage(
         name=stage.name,
@@ -228,6 +223,23 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         # Not every generator keeps something on the learner's device.
         release=getattr(agent.generator, "release", lambda: None),
     )
+
+
+def make_past(stage: StagePlan, shop: Workshop, agent: Any, *, is_sent: bool = False) -> Any:
+    """The pool of past versions of an agent, where seats play with one; else None.
+
+    Args:
+      stage: its settings.
+      shop: the model.
+      agent: who learns.
+      is_sent: the versions are those of another process, which sends them.
+    """
+
+    def generator(model: Any) -> Any:
+        twin = Workshop(model, shop.tokenizer, shop.seed)
+        return make_generator(stage, twin, ends=agent.chat.ends, stop=agent.parser.stop)
+
+    return make_pool(stage, agent, shop.model, generator, is_sent=is_sent)
 
 
 def local_collector(stage: StagePlan, agent: Any, past: Any = None) -> Any:

@@ -9,7 +9,9 @@ from lapwing.build.seats import pool_settings
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 
 
-def make_pool(stage: StagePlan, agent: Any, model: Any, make_generator: Callable[[Any], Any]) -> Any:
+def make_pool(
+    stage: StagePlan, agent: Any, model: Any, make_generator: Callable[[Any], Any], *, is_sent: bool = False
+) -> Any:
     """The pool, where seats play with one; else None.
 
     Args:
@@ -17,6 +19,7 @@ def make_pool(stage: StagePlan, agent: Any, model: Any, make_generator: Callable
       agent: who learns.
       model: whose weights it learns.
       make_generator: as that of the agent, for another model.
+      is_sent: the versions are those of another process, which sends them.
     """
     from lapwing.models.frozen import frozen_twin, trained_weights
     from lapwing.policies.agent import InvalidRule
@@ -34,7 +37,7 @@ def make_pool(stage: StagePlan, agent: Any, model: Any, make_generator: Callable
     return PastVersions(
         agent,
         settings,
-        weights=functools.partial(trained_weights, model),
+        weights=None if is_sent else functools.partial(trained_weights, model),
         freeze=freeze,
         invalid=InvalidRule(**invalid_settings(stage.policy)),
     )

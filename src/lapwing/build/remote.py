@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lapwing.build.make import local_collector, make_agent, make_workshop
+from lapwing.build.make import local_collector, make_agent, make_past, make_workshop
 from lapwing.build.planning import plan
 from lapwing.build.recipe import as_recipe
 from lapwing.core.errors import LapwingError
@@ -53,4 +53,6 @@ def make_remote(
         weights=None if weights is None else Path(weights),
         trust_remote_code=trust_remote_code,
     )
-    return local_collector(found[0], make_agent(found[0], shop, taught=True)), shop.model
+    agent = make_agent(found[0], shop, taught=True)
+    past = make_past(found[0], shop, agent, is_sent=True)
+    return local_collector(found[0], agent, past), shop.model

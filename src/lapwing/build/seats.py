@@ -129,9 +129,3 @@ def _mismatches(stage: StagePlan) -> Iterator[str]:
     pools = [part for part in stage.opponents.values() if part.name == PAST]
     if any(part.settings != pools[0].settings for part in pools):
         yield "opponents: all seats of past versions share one pool; give each the same every, size and latest."
-    if pools and stage.name == _MAIN and (stage.collector.name == "ray" or stage.learner is not None):
-        where = "collector.name = 'ray'" if stage.learner is None else "a learner section"
-        yield (
-            f"opponents: past versions are kept by one process and not sent to others, so that they do not go with "
-            f"{where}; choose collector.name = 'local' or 'isolated' in one process, or 'self', which goes with all."
-        )

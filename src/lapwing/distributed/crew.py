@@ -8,6 +8,7 @@ from typing import Any
 
 from lapwing.core.errors import LapwingError, UserError
 from lapwing.core.types import Match
+from lapwing.distributed import past_sync
 from lapwing.distributed.cluster import ActorLost, Cluster
 from lapwing.distributed.player import Answer, Failure, Opened, Player, code_hash
 from lapwing.rollout.ledger import Ledger
@@ -43,6 +44,7 @@ class Task:
       number: in the ledger.
       matches, where: what to play, and where each match stands in what was asked for.
       edition, version, weights, fingerprint: the weights, their reference, and how to know them.
+      past: the versions of the pool of past versions.
       lost: actors that were lost over it.
       answer: once there is one.
     """
@@ -54,6 +56,7 @@ class Task:
     version: int
     weights: Any
     fingerprint: str
+    past: Sequence[past_sync.Sent] = ()
     lost: int = 0
     answer: Answer | None = None
 
@@ -185,7 +188,7 @@ class Crew:
                 if not place.tasks:
                     place.since = time.monotonic()
                 reference = self._cluster.call(
-                    place.handle, "play", task.edition, task.version, [task.weights], task.matches
+                    place.handle, "play", task.edition, task.version, [task.weights], task.matches, task.past
                 )
                 place.tasks[reference] = task
 
@@ -237,6 +240,7 @@ class Crew:
                 f"The weights of {who} are not the learner's, though it says version {answer.version}: their "
                 f"fingerprints are {answer.fingerprint} and {task.fingerprint}."
             )
+        past_sync.check(who, answer.past, task.past)
         counts = {"episodes": answer.count, "dropped": answer.dropped, "failed": answer.failed}
         if self._ledger.finish(task.number, matches=len(task.matches), **counts):
             task.answer = answer

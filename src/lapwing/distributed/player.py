@@ -30,6 +30,7 @@ class Answer(NamedTuple):
       count, dropped: how many matches these are of, and how many missed the deadline.
       failed, reissued: matches whose game failed, and that had to be played once more.
       faults: what went wrong in them, as plain JSON.
+      past: the names of the past versions that were in the pool, by `past_sync`.
     """
 
     edition: int
@@ -41,6 +42,7 @@ class Answer(NamedTuple):
     failed: int = 0
     reissued: int = 0
     faults: tuple[dict[str, Any], ...] = ()
+    past: tuple[str, ...] = ()
 
 
 class Failure(NamedTuple):
@@ -68,20 +70,24 @@ class Player:
         self._collector: Any = None
         self._model: Any = None
         self._edition = -1
+        self._past: Any = None
 
     def open(self) -> Opened | Failure:
         """Build the collector."""
         return _guarded(self._open)
 
-    def play(self, edition: int, version: int, weights: Sequence[Any], matches: Sequence[Match]) -> Answer | Failure:
+    def play(
+        self, edition: int, version: int, weights: Sequence[Any], matches: Sequence[Match], past: Sequence[Any] = ()
+    ) -> Answer | Failure:
         """Play matches with the given weights.
 
         Args:
           edition, version: of the weights; those that are loaded already are not fetched again.
           weights: the reference of the weights, within a list, so that it is not fetched unasked.
           matches: whole groups.
+          past: the versions of the pool, as `past_sync.PastStore` stored them.
         """
-        return _guarded(lambda: self._play(edition, version, weights[0], matches))
+        return _guarded(lambda: self._play(edition, version, weights[0], matches, past))
 
     def _open(self) -> Opened:
         if not self._uses_gpu:
@@ -89,10 +95,13 @@ class Player:
         import torch
 
         torch.set_num_threads(self._threads)
+        from lapwing.distributed.past_sync import PastLoader
+
         self._collector, self._model = self._make()
+        self._past = PastLoader()
         return Opened(platform.node(), os.getpid(), code_hash())
 
-    def _play(self, edition: int, version: int, weights: Any, matches: Sequence[Match]) -> Answer:
+    def _play(self, edition: int, version: int, weights: Any, matches: Sequence[Match], past: Sequence[Any]) -> Answer:
         from lapwing.distributed.weight_sync import fingerprint, load_weights
 
         if edition != self._edition:
@@ -104,6 +113,7 @@ class Player:
         forget = getattr(getattr(self._collector.policy, "generator", None), "forget", None)
         if forget is not None:
             forget()
+        pool = self._past.load(getattr(self._collector, "past", None), past)
         position = {id(match): n for n, match in enumerate(matches)}
         collector = self._collector
         played = [(position[id(e.match)], _bare(e)) for e in collector.play(matches)]
@@ -117,6 +127,7 @@ class Player:
             lost["rollout/failed"],
             lost["rollout/reissued"],
             tuple(collector.take_faults()),
+            pool,
         )
 
 

@@ -10,7 +10,9 @@ from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match
 from lapwing.distributed.cluster import Cluster, require_ray, unpack
 from lapwing.distributed.crew import Crew, Limits, Task
+from lapwing.distributed.past_sync import PastStore
 from lapwing.distributed.weight_sync import fingerprint, pack_weights
+from lapwing.policies.past_versions import PastVersions
 from lapwing.rollout.ledger import Ledger
 from lapwing.rollout.watch import Watch
 
@@ -28,10 +30,14 @@ class RayCollector:
     to rounding, whoever plays what and however often an actor dies meanwhile.
 
     The learner's weights are stored once after each `publish`, and actors load them with the first task that needs
-    them. Each answer names the version of the weights and a fingerprint, which is compared with the learner's.
+    them. Each answer names the version of the weights and a fingerprint, which is compared with the learner's. Past
+    versions of the policy, where it has a pool of them, go the same way, each once.
 
     Actors that die or hang are replaced, and their tasks are given out again. The counts in `ledger` are audited
     after every collection.
+
+    Attributes:
+      past: the learner's pool of past versions, where seats play with one; what actors build has a pool of its own.
     """
 
     def __init__(
@@ -80,8 +86,10 @@ class RayCollector:
         self._watch = Watch()
         self._failed = 0
         self.safe_point: Callable[[], None] = _go_on
+        self.past: PastVersions | None = None
         self._make = make
         self._model = model
+        self._past_store = PastStore()
         self._resources = (cpus_per_actor, gpus_per_actor)
         self._address = address
         self._chunk = chunk
@@ -172,7 +180,7 @@ class RayCollector:
             "collector/deaths": float(deaths),
             "collector/reissued": float(self.ledger.reissued),
             "collector/duplicates": float(self.ledger.duplicates),
-            "collector/weight_bytes": float(self._weight_bytes),
+            "collector/weight_bytes": float(self._weight_bytes + self._past_store.bytes),
             "collector/wait_seconds": waited,
         }
 
@@ -183,6 +191,7 @@ class RayCollector:
         self.ledger.fail_all()
         self._begun = []
         self._weights = None
+        self._past_store.forget()
         self._before = self._totals()
         crew, self._crew = self._crew, None
         cluster, self._cluster = self._cluster, None
@@ -239,8 +248,12 @@ class RayCollector:
         return self._issue(matches)
 
     def _issue(self, matches: Sequence[Match]) -> list[Task]:
+        if not matches:
+            return []
         crew = self._started()
         weights = self._current_weights()
+        assert self._cluster is not None
+        past = self._past_store.sent(self.past, matches[0].iteration, self._cluster.put)
         tasks = [
             Task(
                 self.ledger.issue(len(where)),
@@ -249,6 +262,7 @@ class RayCollector:
                 self._edition,
                 self._version,
                 *weights,
+                past,
             )
             for where in _chunks(matches, self._chunk or math.ceil(len(matches) / self.actors))
         ]

@@ -7,6 +7,7 @@ from lapwing.core.errors import NothingPlayedError
 from lapwing.core.rollout import Rollout
 from lapwing.core.types import Episode, Match
 from lapwing.distributed.ranks import Ranks
+from lapwing.policies.past_versions import PastVersions
 from lapwing.rollout.ledger import Ledger
 from lapwing.rollout.watch import Watch
 
@@ -16,6 +17,11 @@ class Player(Protocol):
 
     ledger: Ledger
     safe_point: Callable[[], None]
+
+    @property
+    def past(self) -> PastVersions | None:
+        """The pool of past versions of the policy, where seats play with one."""
+        ...
 
     def take_faults(self) -> list[dict[str, Any]]:
         """What went wrong since this was asked last."""
@@ -65,6 +71,11 @@ class ShardedCollector:
         self._failed = 0
 
     @property
+    def past(self) -> PastVersions | None:
+        """The pool of past versions of the policy; every rank copies the same weights at the same moment."""
+        return self.player.past
+
+    @property
     def safe_point(self) -> Callable[[], None]:
         """Is called once in every round of this rank's play."""
         return self.player.safe_point
@@ -105,6 +116,9 @@ class ShardedCollector:
         if not matches:
             return []
         self.ranks.place = f"iteration {matches[0].iteration}"
+        if self.past is not None:
+            # Not by the player: a rank that has no match here keeps the pool that all others keep.
+            self.past.note(matches[0].iteration)
         owner = _owners(matches, self.ranks.size)
         mine = [number for number, rank in enumerate(owner) if rank == self.ranks.rank]
         numbers = {id(matches[number]): number for number in mine}

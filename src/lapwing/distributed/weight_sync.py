@@ -27,10 +27,17 @@ def pack_weights(model: torch.nn.Module) -> dict[str, Packed]:
 
     The bytes may be those of the parameters themselves: send or copy them before the next update.
     """
-    return {
-        name: Packed(str(parameter.dtype), tuple(parameter.shape), _bytes_of(parameter))
-        for name, parameter in _trainable(model)
-    }
+    return pack_tensors(dict(_trainable(model)))
+
+
+def pack_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, Packed]:
+    """Tensors by name; the bytes may be their own, as those of `pack_weights`."""
+    return {name: Packed(str(one.dtype), tuple(one.shape), _bytes_of(one)) for name, one in tensors.items()}
+
+
+def unpack_tensors(packed: Mapping[str, Packed]) -> dict[str, torch.Tensor]:
+    """Take back what `pack_tensors` returned, as copies on the CPU."""
+    return {name: _tensor_of(one) for name, one in packed.items()}
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Packed]) -> None:
@@ -49,9 +56,7 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Packed]) -> None:
             raise LapwingError(f"The weights are those of another model: {name} is {found} here, {packed[:2]} there.")
     with torch.no_grad():
         for name, packed in weights.items():
-            # What comes out of an object store cannot be written to, which torch does not like.
-            data = torch.from_numpy(np.array(packed.data))
-            own[name].copy_(data.view(own[name].dtype).reshape(packed.shape))
+            own[name].copy_(_tensor_of(packed))
 
 
 def fingerprint(model: torch.nn.Module) -> str:
@@ -62,19 +67,29 @@ def fingerprint(model: torch.nn.Module) -> str:
     Two models agree if they are the same to the bit; a tensor that was left out of a transfer, or cut off within its
     sample, is found.
     """
-    digest = hashlib.blake2b(digest_size=16)
     reference = {name for name, _ in adapter_parameters(model, REFERENCE)}
-    for name, parameter in sorted(model.named_parameters()):
-        if name in reference:
-            continue
-        stride = max(1, parameter.numel() // _SAMPLED)
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
-        digest.update(_bytes_of(parameter.reshape(-1)[::stride][:_SAMPLED]).tobytes())
+    return fingerprint_of({name: one for name, one in model.named_parameters() if name not in reference})
+
+
+def fingerprint_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    """The hash of `fingerprint` for tensors by name."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items(), key=lambda pair: pair[0]):
+        stride = max(1, tensor.numel() // _SAMPLED)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(_bytes_of(tensor.reshape(-1)[::stride][:_SAMPLED]).tobytes())
     return digest.hexdigest()
 
 
 def _trainable(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def _tensor_of(packed: Packed) -> torch.Tensor:
+    # What comes out of an object store cannot be written to, which torch does not like.
+    data = torch.from_numpy(np.array(packed.data))
+    dtype: torch.dtype = getattr(torch, packed.dtype.removeprefix("torch."))
+    return data.view(dtype).reshape(packed.shape)
 
 
 def _bytes_of(tensor: torch.Tensor) -> np.ndarray:

@@ -77,7 +77,7 @@ class PastVersions:
         current: Policy,
         settings: PastSettings,
         *,
-        weights: Callable[[], Mapping[str, Any]],
+        weights: Callable[[], Mapping[str, Any]] | None,
         freeze: Callable[[Mapping[str, Any]], Policy],
         invalid: InvalidRule,
     ) -> None:
@@ -86,7 +86,7 @@ class PastVersions:
         Args:
           current: the learning policy.
           settings: of the pool.
-          weights: copies the weights of now.
+          weights: copies the weights of now; None where the versions come from elsewhere, by `restore` alone.
           freeze: makes a policy of copied weights.
           invalid: as for the learning policy.
         """
@@ -107,7 +107,9 @@ class PastVersions:
 
     def note(self, iteration: int) -> None:
         """An iteration begins: its weights join the pool if it is their turn."""
-        if iteration % self.settings.every == 0 and iteration not in [one.iteration for one in self.versions]:
+        if self._weights is None or iteration % self.settings.every:
+            return
+        if iteration not in [one.iteration for one in self.versions]:
             self.restore((*self.versions, Version(iteration, self._weights()))[-self.settings.size :])
 
     def restore(self, versions: Sequence[Version]) -> None:
