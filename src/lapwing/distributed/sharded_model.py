@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from lapwing.core.errors import LapwingError
 from lapwing.core.protocols import Ranks as GradientRanks
@@ -133,8 +133,12 @@ class ShardedModel:
         return {f"master.{i}": w.detach().clone() for i, w in enumerate(self.weights)} if self._is_copied else {}
 
     def restore(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take back what `state` returned."""
+        """Take back what `state` returned; where that is nothing, the weights of the model that plays."""
         with torch.no_grad():
+            if not self._is_copied:
+                for weight, played in zip(self.weights, self._played, strict=True):
+                    shard = distribute_tensor(played.detach(), self.mesh, [Shard(0)], src_data_rank=None)
+                    weight.copy_(_local(shard))
             for name in self.state():
                 self.weights[int(name.removeprefix("master."))].copy_(tensors[name])
 
