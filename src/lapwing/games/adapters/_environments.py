@@ -13,10 +13,22 @@ import numpy as np
 from lapwing.core.errors import UserError, nearest, shown
 from lapwing.core.rng import generator
 from lapwing.core.types import Transition
-from lapwing.games.adapters._gymnasium_package import copied_environment, made_environment, without_time_limits
+from lapwing.games.adapters._actions import ActionNames, action_names
+from lapwing.games.adapters._gymnasium_package import (
+    acts_as_made,
+    began,
+    check_one_environment,
+    copied_environment,
+    limit_of,
+    made_environment,
+    moved_on,
+    registered_limit,
+    without_time_limits,
+)
 from lapwing.games.adapters._gymnasium_words import Description, description, known_of
+from lapwing.games.adapters._own_generators import draw_from, spaces_of
 from lapwing.games.adapters._replayed import MODES, Moved, ReplayedState, Replayer, probed_mode
-from lapwing.games.adapters._spaces import ActionNames, action_names, kind_of, plain
+from lapwing.games.adapters._spaces import plain
 from lapwing.games.adapters._toy_text import ToyTable, blind_return, toy_table
 from lapwing.games.game import drawn
 
@@ -65,13 +77,21 @@ class Setup:
           UserError: a setting does not fit the environment.
         """
         self.settings = settings
-        self.env = self.made()
+        raw = self._raw()
+        limit = registered_limit(raw) if isinstance(settings.env, str) else limit_of(raw)
+        self.env = without_time_limits(raw)
         spec = self.env.spec
         self.name = type(self.env.unwrapped).__name__ if spec is None else spec.id
+        self.time_limit: int | None = limit
+        if callable(settings.env) and self.made().unwrapped is self.env.unwrapped:
+            raise UserError(
+                "The function that makes the environment returned the same one twice; matches are played side by side, "
+                "so that each needs one of its own: let the function make it."
+            )
         known = known_of(self.env)
         self.description: Description = description(settings.describe, self.env, self.name)
         space = self.env.action_space
-        fits = known.actions is not None and kind_of(space) == "Discrete" and space.n == len(known.actions)
+        fits = known.actions is not None and acts_as_made(self.env) and space.n == len(known.actions)
         given = known.actions if settings.actions is None and fits else settings.actions
         self.actions: ActionNames = action_names(space, given, self.name)
         success = known.success if settings.success is None else settings.success
@@ -80,15 +100,26 @@ class Setup:
         self.success = None if success == "none" else success
 
     def made(self) -> Any:
-        """A new environment."""
-        env = self.settings.env
+        """A new environment, without time limits."""
+        return without_time_limits(self._raw())
+
+    def _raw(self) -> Any:
+        env, options = self.settings.env, self.settings.options or {}
         if isinstance(env, str):
-            return made_environment(env, self.settings.options)
+            return made_environment(env, options)
         if hasattr(env, "unwrapped") and not isinstance(env, type):
+            if options:
+                raise UserError("game.options are for environments that are made here, and this one was given.")
             return copied_environment(env)
-        found = without_time_limits(env())
-        if not hasattr(found, "unwrapped"):
-            raise UserError(f"The function that makes the environment returned {shown(found)}; it is no Gymnasium one.")
+        try:
+            found = env(**options)
+        except TypeError as error:
+            if not options:
+                raise
+            raise UserError(
+                f"{shown(env)} does not make an environment of game.options {shown(dict(options))}: {error}"
+            ) from error
+        check_one_environment(found)
         return found
 
     def view(self, observation: Any) -> GymnasiumView:
@@ -119,7 +150,8 @@ class TableEnvironment:
         """
         self._setup = setup
         self._table = table
-        self._number = {name: number for number, name in enumerate(setup.actions.names or ())}
+        self.time_limit = setup.time_limit
+        self._number = {name: int(raw) for name, raw in setup.actions.raw.items()}
         mask = getattr(setup.env.unwrapped, "action_mask", None)
         if setup.settings.legal_actions == "mask" and not callable(mask):
             raise UserError(f"The environment {setup.name!r} has no action_mask; leave game.legal_actions out.")
@@ -185,7 +217,7 @@ class TableEnvironment:
     @cached_property
     def null_ceiling(self) -> float:
         """What nobody exceeds in 100 steps who never looks, to a rounding."""
-        return blind_return(self._table, len(self._setup.actions.names or ()), _BLIND) + 1e-9
+        return blind_return(self._table, list(self._number.values()), _BLIND) + 1e-9
 
     @cached_property
     def _everywhere(self) -> list[tuple[Any, float]]:
@@ -222,6 +254,7 @@ class _Live:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._env = setup.made()
+        self._spaces = spaces_of(self._env)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Live":
         inner = self._env.unwrapped
@@ -230,19 +263,23 @@ class _Live:
             memo[id(part)] = part
         twin = _Live.__new__(_Live)
         twin._setup, twin._env = self._setup, copy.deepcopy(self._env, memo)
+        twin._spaces = spaces_of(twin._env)
         return twin
 
     def begin(self, seed: int) -> Scene:
         with contextlib.redirect_stdout(io.StringIO()):  # BabyAI prints which rooms it draws again
-            observation, info = self._env.reset(seed=seed)
+            draw_from(self._env, self._spaces, np.random.Generator(np.random.PCG64(seed)), seed)
+            observation, info = began(self._env, seed, self._setup.name)
         return self._scene(observation, info)
 
     def advance(self, actions: Mapping[int, str], chance: int) -> Moved:
         setup, inner = self._setup, self._env.unwrapped
-        inner.np_random = np.random.Generator(np.random.PCG64(chance))
-        before = inner.np_random.bit_generator.state
-        observation, reward, terminated, truncated, info = self._env.step(setup.actions.of(actions[0]))
-        drew = inner.np_random.bit_generator.state != before
+        inner.np_random = rng = np.random.Generator(np.random.PCG64(chance))
+        drew = draw_from(self._env, self._spaces, rng, chance)
+        before = rng.bit_generator.state
+        found = moved_on(self._env, setup.actions.of(actions[0]), setup.name)
+        observation, reward, terminated, truncated, info = found
+        drew = drew or rng.bit_generator.state != before
         over = bool(terminated or truncated)
         success = None
         if over and setup.success is not None:
@@ -255,11 +292,20 @@ class _Live:
         setup = self._setup
         if setup.settings.legal_actions == "all":
             return Scene(setup.view(observation), setup.actions.names)
-        if "action_mask" not in info:
-            raise UserError(
-                f"The environment {setup.name!r} tells no info['action_mask']; leave game.legal_actions out."
-            )
-        return Scene(setup.view(observation), setup.actions.allowed(info["action_mask"]))
+        return Scene(setup.view(observation), setup.actions.allowed(self._mask(observation, info)))
+
+    def _mask(self, observation: Any, info: Mapping[str, Any]) -> Any:
+        """Where environments tell which actions are legal: beside the observation, in it, or when they are asked."""
+        if "action_mask" in info:
+            return info["action_mask"]
+        if isinstance(observation, Mapping) and "action_mask" in observation:
+            return observation["action_mask"]
+        asked = getattr(self._env.unwrapped, "action_masks", None)
+        if callable(asked):
+            return asked()
+        raise UserError(
+            f"The environment {self._setup.name!r} tells no info['action_mask']; leave game.legal_actions out."
+        )
 
 
 class LiveEnvironment:
@@ -276,6 +322,7 @@ class LiveEnvironment:
           restore: "auto", or one of `MODES`.
         """
         self._setup = setup
+        self.time_limit = setup.time_limit
         mode = probed_mode(self._make, self._choose) if restore == "auto" else restore
         self._replayer = Replayer(self._make, mode=mode)
         self.restorable = mode != "never"
@@ -287,7 +334,7 @@ class LiveEnvironment:
         return _Live(self._setup)
 
     def _choose(self, scene: Scene, rng: np.random.Generator) -> dict[int, str]:
-        legal = scene.legal or ("",)
+        legal = scene.legal or (self._setup.actions.drawn(rng),)
         return {0: legal[int(rng.integers(len(legal)))]}
 
     def view(self, state: ReplayedState) -> GymnasiumView:

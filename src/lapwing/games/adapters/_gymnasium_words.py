@@ -4,6 +4,7 @@ from collections.abc import Callable, Set
 from typing import Any, NamedTuple
 
 from lapwing.core.errors import UserError, nearest, shown
+from lapwing.games.adapters._gymnasium_package import shows_as_made
 from lapwing.games.adapters._spaces import check_describable, kind_of, plain, spelled, words_of
 
 _SIDES = (("left", 0, -1), ("down", 1, 0), ("right", 0, 1), ("up", -1, 0))
@@ -41,7 +42,9 @@ UNKNOWN = Known("numbers")
 
 def known_of(env: Any) -> Known:
     """What is known of an environment, by its class or one that it builds on."""
-    names = [base.__name__ for base in type(env.unwrapped).__mro__]
+    bases = type(env.unwrapped).__mro__
+    # Somebody else's FrozenLakeEnv may have other actions.
+    names = [base.__name__ for base in bases if base.__module__.partition(".")[0] == "gymnasium"]
     return next((KNOWN[name] for name in names if name in KNOWN), UNKNOWN)
 
 
@@ -60,15 +63,21 @@ def description(given: Any, env: Any, name: str) -> Description:
     if callable(given):
         return Description(lambda observation: _text(given(observation)), getattr(given, "words", None))
     known = known_of(env)
-    asked = known.describe if given is None else given
-    if not isinstance(asked, str) or asked not in _MAKERS:
-        raise UserError(f"There is no description {shown(asked)}; {nearest(str(asked), _MAKERS)}")
+    asked = given if given is not None else known.describe if shows_as_made(env) else "numbers"
+    if not isinstance(asked, str) or asked not in DESCRIPTIONS:
+        raise UserError(f"There is no description {shown(asked)}; {nearest(str(asked), DESCRIPTIONS)}")
     if asked != "numbers" and asked != known.describe:
         raise UserError(
             f"The description {asked!r} is of another environment than {shown(name)}; leave game.describe out."
         )
     if asked == "numbers":
         check_describable(env.observation_space, name)
+        return _numbers(env.observation_space)
+    if env.observation_space != env.unwrapped.observation_space:
+        raise UserError(
+            f"The description {asked!r} is of what {shown(name)} shows by itself, and a wrapper changes that; leave "
+            "game.describe out, or pass a function."
+        )
     return _MAKERS[asked](env.unwrapped)
 
 
@@ -78,8 +87,7 @@ def _text(said: Any) -> str:
     return said
 
 
-def _numbers(inner: Any) -> Description:
-    space = inner.observation_space
+def _numbers(space: Any) -> Description:
     head = "state " if kind_of(space) == "Discrete" else ""
     return Description(lambda observation: head + spelled(observation, space), words_of(space) | set(head.split()))
 
@@ -155,9 +163,9 @@ def _blackjack(_: Any) -> Description:
 
 
 _MAKERS: dict[str, Callable[[Any], Description]] = {
-    "numbers": _numbers,
     "taxi": _taxi,
     "cliff_walking": _cliff_walking,
     "frozen_lake": _frozen_lake,
     "blackjack": _blackjack,
 }
+DESCRIPTIONS = ("numbers", *_MAKERS)

@@ -94,9 +94,12 @@ def _is_kept(table: ToyTable, env: Any) -> bool:
         may_be = {state for p, state in table.starts() if p > 0.0 and plain(table.observation(state)) == plain(shown)}
         drawn = generator("toy table", match)
         for _ in range(_STEPS):
-            action = int(drawn.integers(env.action_space.n))
-            shown, reward, terminated, _, _ = env.step(action + int(env.action_space.start))
-            found = [row for state in may_be for row in table.rows(state, action) if row.probability > 0.0]
+            action = int(env.action_space.start + drawn.integers(env.action_space.n))
+            shown, reward, terminated, _, _ = env.step(action)
+            try:
+                found = [row for state in may_be for row in table.rows(state, action) if row.probability > 0.0]
+            except (LookupError, TypeError, ValueError):  # another table by the same name
+                return False
             may_be = {
                 row.state
                 for row in found
@@ -110,12 +113,12 @@ def _is_kept(table: ToyTable, env: Any) -> bool:
     return True
 
 
-def blind_return(table: ToyTable, actions: int, steps: int) -> float:
+def blind_return(table: ToyTable, actions: Sequence[int], steps: int) -> float:
     """The most that anybody gets on average who always does the same, or anything at random.
 
     Args:
       table: of the environment.
-      actions: how many there are.
+      actions: those that there are to choose from.
       steps: after which a match is cut.
 
     Returns:
@@ -127,8 +130,8 @@ def blind_return(table: ToyTable, actions: int, steps: int) -> float:
         index.setdefault(state, len(index))
     found = []
     for state in (pending := list(index)):  # grows while it is walked
-        for action in range(actions):
-            for row in table.rows(state, action):
+        for action, number in enumerate(actions):
+            for row in table.rows(state, number):
                 if row.state not in index:
                     index[row.state] = len(index)
                     if not row.terminated:
@@ -136,7 +139,7 @@ def blind_return(table: ToyTable, actions: int, steps: int) -> float:
                 found.append((index[state], action, row.probability, index[row.state], row.reward, not row.terminated))
     here, action, probability, there, reward, goes_on = (np.array(column) for column in zip(*found, strict=True))
     best = -np.inf
-    for share in (*np.eye(actions), np.full(actions, 1.0 / actions)):
+    for share in (*np.eye(len(actions)), np.full(len(actions), 1.0 / len(actions))):
         value = np.zeros(len(index))
         for _ in range(steps):
             value = np.bincount(here, share[action] * probability * (reward + goes_on * value[there]), len(index))

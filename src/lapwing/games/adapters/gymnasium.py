@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import NoneType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from lapwing.games.adapters._environments import (
     TableEnvironment,
     environment_of,
 )
-from lapwing.games.adapters._gymnasium_package import registered, time_limit
+from lapwing.games.adapters._gymnasium_package import check_one_environment, registered
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Gymnasium:
     | action | meaning |
     | --- | --- |
     | as `actions` names them | else as the environment's own pages call them, or the number of the action as text |
+    | any text | where the environment takes texts; letters that are none of its own are dropped, and what is too long |
 
     View: the observation in words, and as plain data.
 
     Taxi, CliffWalking, FrozenLake and Blackjack are played on their transition tables, so that exact credit, the audit
     and the optimal baseline work. Every other environment is stepped itself; its state is the seed and the moves so
-    far, and it is restored by a deep copy or by playing it again. Its random generator is set anew at every step.
+    far, and it is restored by a deep copy or by playing it again. Its random generators are set anew at every step:
+    `np_random`, others that are attributes of it or of its wrappers, and those of its spaces.
 
     The step cap of a match is the sampler's; Gymnasium's time limit is taken off, `time_limit` tells what it was. An
     environment that cuts its episodes by itself ends the match, without success, and the reward part `cut` is 1.
@@ -46,14 +49,15 @@ class Gymnasium:
     Attributes:
       env: the id of an environment, as in `gymnasium.make`; from Python also an environment, or a function that makes
         one.
-      options: keyword arguments of `gymnasium.make`.
-      actions: names of the actions in their order, or a table from names to actions; None for what is known, or
-        numbers.
+      options: keyword arguments of `gymnasium.make`, or of the function that makes the environment.
+      actions: names of the actions in their order, or a table from names to actions, which may leave some out; None for
+        what is known, or numbers.
       describe: a built-in description ("taxi", "cliff_walking", "frozen_lake", "blackjack", "numbers"), from Python
         also a function from an observation to a text; None for what fits.
       success: a match is won if it "terminated", with a "reward" above 0 at the end, as its "info" tells, or "none"
         (there is no such thing); from Python also a function of observation, reward and info. None for what is known.
-      legal_actions: "all" actions in every state, or those of the environment's "mask".
+      legal_actions: "all" actions in every state, or those of the environment's "mask": `action_mask` in the info or in
+        the observation, or its method `action_masks`.
       restore: how states are stepped again: by the "table", by "copy", by "replay", "never"; "auto" finds out.
       rewards: lowest and highest reward of one step; None for those of the table, or very wide ones.
       vocabulary: further words of the views, for a tokenizer that is made for the game.
@@ -79,13 +83,27 @@ class Gymnasium:
                 raise UserError(f"game.{name} is no {shown(value)}; {nearest(str(value), choices)}")
         if isinstance(self.actions, list):
             object.__setattr__(self, "actions", tuple(self.actions))
-        object.__setattr__(self, "options", dict(self.options or {}))
-        if self.rewards is not None and not (-np.inf < self.rewards[0] <= self.rewards[1] < np.inf):
-            raise UserError(f"game.rewards is (lowest, highest), both finite, not {self.rewards}.")
-        if not (isinstance(self.env, str) or callable(self.env) or hasattr(self.env, "unwrapped")):
+        if not isinstance(self.options, (Mapping, NoneType)):
+            raise UserError(f"game.options is a table of keyword arguments, not {shown(self.options)}.")
+        object.__setattr__(self, "options", dict(self.options or {}) or None)
+        self._check_rewards()
+        if hasattr(self.env, "unwrapped"):
+            check_one_environment(self.env)
+        elif not (isinstance(self.env, str) or callable(self.env)):
             raise UserError(f"game.env is the id of a Gymnasium environment, as in 'Taxi-v4', not {shown(self.env)}.")
         object.__setattr__(self, "key", canonical_json([self.options, self.actions]))
         _environment(self)  # what does not fit is said now
+
+    def _check_rewards(self) -> None:
+        if self.rewards is None:
+            return
+        try:
+            low, high = (float(bound) for bound in self.rewards)
+        except (TypeError, ValueError):
+            low, high = np.nan, np.nan
+        if not -np.inf < low <= high < np.inf:
+            raise UserError(f"game.rewards is (lowest, highest), both finite, not {shown(self.rewards)}.")
+        object.__setattr__(self, "rewards", (low, high))
 
     @property
     def reward_range(self) -> tuple[float, float]:
@@ -110,7 +128,7 @@ class Gymnasium:
     @property
     def time_limit(self) -> int | None:
         """After how many steps Gymnasium would cut an episode; the sampler's `max_steps` is what cuts here."""
-        return time_limit(self.env)
+        return _environment(self).time_limit
 
     def initial(self, rng: np.random.Generator) -> State:
         """Begin: a start of the table, or an environment that is reset with a drawn seed."""
@@ -176,6 +194,8 @@ def from_gymnasium(
     for name in settings:
         if name not in names:
             raise UserError(f"from_gymnasium has no setting {shown(name)}; {nearest(name, names)}")
+    if hasattr(env, "unwrapped"):
+        check_one_environment(env)
     found = registered(env)
     if found is not None:
         env, options = found
