@@ -1,5 +1,6 @@
 """A sound game, and games that are broken on purpose, each in one way: `lapwing check-game planted:Name`."""
 
+import contextlib
 import dataclasses
 import itertools
 import random
@@ -186,6 +187,46 @@ class SlowOnTheSecondRung(Ladder):
         if state.rung == 2 and state.steps == 5:
             time.sleep(0.03)
         return Ladder.step(self, state, actions, rng)
+
+
+@dataclass(frozen=True)
+class NeverReturns(Ladder):
+    """Waits for ever in its last step from the second rung, and lets no exception end that."""
+
+    def step(self, state, actions, rng):
+        while state.rung == 2 and state.steps == 5:
+            with contextlib.suppress(Exception):
+                time.sleep(0.01)
+        return Ladder.step(self, state, actions, rng)
+
+
+@dataclass(frozen=True)
+class EndlessView(Ladder):
+    """Computes for ever what is seen at the start, for one seed in four."""
+
+    def view(self, state, player):
+        while state == Place(1, 0):
+            pass
+        return Ladder.view(self, state, player)
+
+
+@dataclass(frozen=True)
+class EndlessOutcomes(Ladder):
+    """Lists its outcomes for ever; nobody who plays asks for them."""
+
+    def outcomes(self, state, actions):
+        while state.rung == 1:
+            pass
+        return Ladder.outcomes(self, state, actions)
+
+
+@dataclass(frozen=True)
+class EndlessSplit(Ladder):
+    """Looks for ever for the starts of a split; no check of its rules asks for them, but null agents do."""
+
+    def for_split(self, split):
+        while True:
+            pass
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lapwing import cli
+from lapwing.games.contract import PROMISES
 
 HERE = Path(__file__).parent
 
@@ -35,6 +36,7 @@ FAULTS = {
     "NotFrozen": ("settings",),
     "BrokenTwice": ("rewards", "views"),
 }
+ALL = set(PROMISES)
 # Those that only some matches show.
 RARE = ("PaysTooMuch", "SlowOnTheSecondRung")
 
@@ -104,16 +106,56 @@ def test_the_report_says_it_in_words(check):
                         "from seed 0 on.\n")  # fmt: skip
 
 
+# What hangs: the method, where, and what was looked at before.
+HANGS = {
+    "NeverReturns": ("step", "step 5", set()),
+    "EndlessView": ("view", "step 0", set()),
+    "EndlessOutcomes": ("outcomes", "step 1", set()),
+    "EndlessSplit": ("for_split", "", ALL - {"deadline", "null agents"}),
+}
+QUICK = ("--deadline-seconds", "0.2", "--limit-seconds", "0.25", "--matches", "6")
+
+
+@pytest.mark.parametrize("name", HANGS)
+def test_a_call_that_never_returns_is_ended_and_told(name, check):
+    method, place, seen = HANGS[name]
+    code, out, err = check(f"planted:{name}", "--json", *QUICK)
+    kind = getattr(sys.modules["planted"], name)
+    assert code == 2
+    assert err.startswith(f"lapwing: planted:{name} breaks a promise")
+    found = broken(out)
+    assert set(found) == {"deadline"}
+    said, seed = found["deadline"]["found"], found["deadline"]["seed"]
+    assert said.startswith(f"does not return from {method} within 0.25 s, though a call may take 0.2 s; nothing was")
+    assert said.endswith(f"({place})" if place else "after that")
+    rows = json.loads(out)["promises"]
+    assert {row["promise"] for row in rows if row["kept"]} == seen
+    assert {row["found"] for row in rows if row["kept"] is None} == {f"{method} does not return"}
+    # The command shows it again, and no smaller seed does.
+    words = shlex.split(found["deadline"]["again"])
+    assert words[-4:] == list(QUICK[:4])
+    _, out, _ = check(*words[2:], "--json")
+    assert broken(out)["deadline"]["seed"] == seed
+    if seed:
+        _, out, _ = check(f"planted:{name}", "--json", *QUICK[:4], "--matches", str(seed))
+        # Null agents play further seeds, and tell of none.
+        assert "deadline" not in broken(out) or broken(out)["deadline"]["seed"] is None
+    # Nothing is left of the watch.
+    assert not hasattr(kind.step, "__wrapped__")
+    assert "players" not in vars(kind)
+
+
 def test_what_could_not_be_looked_at_is_said(check):
     _, out, _ = check("planted:NotFrozen")
     assert "settings      BROKEN" in out
-    assert "outcomes: not looked at, its settings come first." in out
+    assert "success, outcomes, views, action texts, deadline, memory, null agents: not looked at, its settings" in out
 
 
 def test_the_schema_of_the_json(check):
     _, out, _ = check("planted:Ladder", "--json", "--matches", "2", "--max-steps", "3")
     result = json.loads(out)
-    assert list(result) == ["game", "settings", "matches", "seed", "max_steps", "deadline_seconds", "kept", "promises",
+    assert list(result) == ["game", "settings", "matches", "seed", "max_steps", "deadline_seconds",
+                            "limit_seconds", "kept", "promises",
                             "null_agents", "notes"]  # fmt: skip
     assert all(
         list(row) == ["promise", "meaning", "kept", "found", "seed", "matches", "first", "again"]
@@ -150,6 +192,8 @@ def test_a_shipped_game_is_checked_with_its_settings(check):
         (("chain", "--matches", "0"), "--matches is at least 1"),
         (("chain", "--max-steps", "0"), "--max-steps is at least 1"),
         (("chain", "--deadline-seconds", "0"), "--deadline-seconds is above 0"),
+        (("chain", "--limit-seconds", "1"), "--limit-seconds is more than a call may take (1)"),
+        (("chain", "--limit-seconds", "nan"), "--limit-seconds is more than a call may take (1)"),
     ],
 )
 def test_wrong_input_is_one_sentence(words, sentence, check):

@@ -1,5 +1,6 @@
 """Look whether a game keeps its promises, by the name that a recipe would give it."""
 
+import math
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,10 @@ from typing import Any
 from lapwing import build
 from lapwing.core.errors import UserError
 from lapwing.core.storage import to_plain
-from lapwing.evaluation.game_check import Finding, GameCheck, check_all
+from lapwing.evaluation.game_check import Finding, GameCheck, check_all, usual_limit
+
+# Of a timer.
+_LONGEST = 86_400.0
 
 
 def check_game(
@@ -18,6 +22,7 @@ def check_game(
     seed: int = 0,
     max_steps: int = 100,
     deadline_seconds: float = 1.0,
+    limit_seconds: float | None = None,
 ) -> tuple[dict[str, Any], GameCheck]:
     """Look at every promise of a game.
 
@@ -28,6 +33,8 @@ def check_game(
       seed: of the first; the others follow.
       max_steps: after how many steps a match is cut off.
       deadline_seconds: what a call of the game may take.
+      limit_seconds: what a call takes that is ended, because it may never return; left out, 30 times what it may take,
+        and at least 10.
 
     Returns:
       What was asked for, and what was found.
@@ -38,8 +45,14 @@ def check_game(
     for option, value in (("--matches", matches), ("--max-steps", max_steps)):
         if value < 1:
             raise UserError(f"{option} is at least 1, not {value}.")
-    if not deadline_seconds > 0.0:
+    if not 0.0 < deadline_seconds < math.inf:
         raise UserError(f"--deadline-seconds is above 0, not {deadline_seconds:g}.")
+    limit = usual_limit(deadline_seconds) if limit_seconds is None else limit_seconds
+    if not deadline_seconds < limit <= _LONGEST:
+        raise UserError(
+            f"--limit-seconds is more than a call may take ({deadline_seconds:g}) and at most {_LONGEST:,.0f}, not "
+            f"{limit:g}."
+        )
     build.checked_seed(seed)
     module, colon, _ = name.partition(":")
     part = build.game_part(name, overrides, allow_code=(module.partition(".")[0],) if colon else ())
@@ -51,8 +64,16 @@ def check_game(
         "seed": seed,
         "max_steps": max_steps,
         "deadline_seconds": deadline_seconds,
+        "limit_seconds": limit,
     }
-    found = check_all(game, matches=matches, max_steps=max_steps, seed=seed, deadline_seconds=deadline_seconds)
+    found = check_all(
+        game,
+        matches=matches,
+        max_steps=max_steps,
+        seed=seed,
+        deadline_seconds=deadline_seconds,
+        limit_seconds=limit,
+    )
     return asked, found
 
 
@@ -70,7 +91,8 @@ def again(asked: dict[str, Any], overrides: Sequence[str], finding: Finding) -> 
     words += [word for text in overrides for word in ("--set", text)]
     if finding.first is not None:
         words += ["--matches", str(finding.matches), "--seed", str(finding.first)]
-    for option, default in (("max_steps", 100), ("deadline_seconds", 1.0)):
+    usual = {"max_steps": 100, "deadline_seconds": 1.0, "limit_seconds": usual_limit(asked["deadline_seconds"])}
+    for option, default in usual.items():
         if asked[option] != default:
             words += [f"--{option.replace('_', '-')}", f"{asked[option]:g}"]
     return shlex.join(words)

@@ -23,6 +23,12 @@ def check_game(
     seed: Annotated[int, typer.Option(help="Of the first match; the others follow.")] = 0,
     max_steps: Annotated[int, typer.Option(help="Matches are cut after so many steps.")] = 100,
     deadline_seconds: Annotated[float, typer.Option(help="What one call of the game may take.")] = 1.0,
+    limit_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="A call that takes this long is ended; 30 times what it may take, at least 10.", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Look whether a game keeps its promises; its code runs because it is named here."""
@@ -35,6 +41,7 @@ def check_game(
         seed=seed,
         max_steps=max_steps,
         deadline_seconds=deadline_seconds,
+        limit_seconds=limit_seconds,
         as_json=as_json,
     )
     if broken:

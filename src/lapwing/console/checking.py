@@ -16,6 +16,7 @@ def check_at_terminal(
     seed: int,
     max_steps: int,
     deadline_seconds: float,
+    limit_seconds: float | None,
     as_json: bool,
 ) -> int:
     """Look at a game and say what was found.
@@ -23,7 +24,7 @@ def check_at_terminal(
     Args:
       name: of the game.
       settings: `key=value`.
-      matches, seed, max_steps, deadline_seconds: what is looked at.
+      matches, seed, max_steps, deadline_seconds, limit_seconds: what is looked at, as `api.checking` takes it.
       as_json: print one JSON object instead.
 
     Returns:
@@ -41,7 +42,13 @@ def check_at_terminal(
     # What a game prints is not ours.
     with contextlib.redirect_stdout(sys.stderr):
         asked, found = check_game(
-            name, settings, matches=matches, seed=seed, max_steps=max_steps, deadline_seconds=deadline_seconds
+            name,
+            settings,
+            matches=matches,
+            seed=seed,
+            max_steps=max_steps,
+            deadline_seconds=deadline_seconds,
+            limit_seconds=limit_seconds,
         )
     if as_json:
         result = {**asked, **found.to_dict()}
@@ -60,9 +67,9 @@ def _show(asked: dict[str, Any], found: Any, broken: Sequence[tuple[Any, str]]) 
     for finding, command in broken:
         seed = "" if finding.seed is None else f" Smallest seed: {finding.seed}."
         say(f"\n{finding.promise}: the game {finding.found}.{seed}\n  {command}")
-    for finding in found.findings:
-        if finding.kept is None:
-            say(f"\n{finding.promise}: not looked at, {finding.found.rstrip('.')}.")
+    for reason in dict.fromkeys(finding.found for finding in found.findings if finding.kept is None):
+        unseen = [one.promise for one in found.findings if one.kept is None and one.found == reason]
+        say(f"\n{', '.join(unseen)}: not looked at, {reason.rstrip('.')}.")
     if found.null_agents:
         ceiling = "none is declared" if found.ceiling is None else f"{found.ceiling:.3g}"
         got = ", ".join(f"{one.agent} {one.mean:.3g} ± {one.half_width:.2g}" for one in found.null_agents)

@@ -10,6 +10,7 @@ from lapwing.core.rng import generator
 from lapwing.core.types import Action, Answer, Malformed, State, ToolCall
 from lapwing.evaluation.null_agents import MAX_STEPS, NullReturns, null_returns
 from lapwing.games._traces import bytes_left, changed_memory, slow_call
+from lapwing.games._watchdog import Position, Stuck, watched
 from lapwing.games.contract import PROMISES, Broken, Findings, choose, look_at_game
 from lapwing.games.tools.dialogue import ToolGame
 from lapwing.policies.parsers import Bare, Hierarchical, Tags
@@ -94,9 +95,10 @@ def check_all(
     max_steps: int = 100,
     seed: int = 0,
     deadline_seconds: float = 1.0,
+    limit_seconds: float | None = None,
     null_matches: int = 100,
 ) -> GameCheck:
-    """Look at every promise of a game, whatever is broken.
+    """Look at every promise of a game, whatever is broken; only after a call that does not return, no further.
 
     Args:
       game: the game.
@@ -104,35 +106,110 @@ def check_all(
       max_steps: after how many steps a match is cut off.
       seed: of the first match.
       deadline_seconds: what a call of the game may take.
+      limit_seconds: what a call takes that is ended because it may never return; left out, `usual_limit`. Only the
+        main thread of a process can do that, and only where the system has timers.
       null_matches: how many matches each null agent plays, of at most 100 steps.
     """
-    findings, notes = Findings(), []
-    numbers = range(seed, seed + matches)
-    findings.attempt(("deadline",), lambda: _look_at_deadline(game, findings, numbers, max_steps, deadline_seconds))
-    if "deadline" in findings.broken:
-        max_steps = min(max_steps, _STEPS_IF_SLOW)
-        notes.append(f"As a call is slow, all else was looked at in {max_steps} steps a match only.")
-    look_at_game(game, findings, matches=matches, max_steps=max_steps, seed=seed)
-    null_agents: list[NullReturns] = []
-    if "settings" not in findings.broken:
-        later: list[tuple[str, Callable[[], None]]] = [
-            ("action texts", lambda: _look_at_texts(game, findings, numbers, max_steps)),
-            ("no leak", lambda: _look_at_memory(game, findings, numbers, max_steps)),
-            ("memory", lambda: _look_at_bytes(game, findings, numbers[:_MEMORY_MATCHES], max_steps)),
-        ]
-        for promise, look in later:
-            findings.attempt((promise,), look)
-        cap = min(max_steps, MAX_STEPS)
-        findings.attempt(
-            ("null agents",),
-            lambda: null_agents.extend(null_returns(game, range(seed, seed + null_matches), max_steps=cap)),
-        )
+    check = _Check(game, range(seed, seed + matches), max_steps, deadline_seconds)
+    limit = usual_limit(deadline_seconds) if limit_seconds is None else limit_seconds
+    looks = check.looks(null_matches)
+    with watched(game, limit):
+        for place, (_, look) in enumerate(looks):
+            try:
+                look()
+            except Stuck as stuck:
+                _tell_stuck(check.findings, stuck, check.numbers, limit, deadline_seconds)
+                unseen = [promise for promises, _ in looks[place:] for promise in promises]
+                check.findings.unchecked |= dict.fromkeys(unseen, f"{stuck.method} does not return")
+                break
     ceiling = getattr(game, "null_ceiling", None)
-    _judge_null_agents(findings, null_agents, ceiling)
-    notes += _notes(game, findings, null_agents, ceiling)
-    return GameCheck(
-        tuple(_finding(promise, findings) for promise in PROMISES), tuple(null_agents), ceiling, tuple(notes)
+    if "null agents" not in check.findings.unchecked:
+        _judge_null_agents(check.findings, check.null_agents, ceiling)
+    notes = [*check.notes, *_notes(game, check.findings, check.null_agents, ceiling)]
+    promises = tuple(_finding(promise, check.findings) for promise in PROMISES)
+    return GameCheck(promises, tuple(check.null_agents), ceiling, tuple(notes))
+
+
+def usual_limit(deadline_seconds: float) -> float:
+    """After how many seconds a call is ended: thirty times what it may take, and at least 10.
+
+    Args:
+      deadline_seconds: what it may take.
+    """
+    return max(10.0, 30.0 * deadline_seconds)
+
+
+class _Check:
+    """What is looked at, in this order, and what is found."""
+
+    def __init__(self, game: Any, numbers: range, max_steps: int, deadline_seconds: float) -> None:
+        self.game, self.numbers, self.max_steps, self.deadline = game, numbers, max_steps, deadline_seconds
+        self.findings = Findings()
+        self.notes: list[str] = []
+        self.null_agents: list[NullReturns] = []
+
+    def looks(self, null_matches: int) -> list[tuple[tuple[str, ...], Callable[[], None]]]:
+        """Promises, and what looks at them; a promise that is looked at twice stands where that ends."""
+        game, findings, numbers = self.game, self.findings, self.numbers
+        later = ("no leak", "action texts", "deadline", "memory", "null agents")
+        return [
+            (("deadline",), self.time),
+            (tuple(one for one in PROMISES if one not in later), self.play),
+            (
+                ("action texts",),
+                self.whole("action texts", lambda: _look_at_texts(game, findings, numbers, self.max_steps)),
+            ),
+            (("no leak",), self.whole("no leak", lambda: _look_at_memory(game, findings, numbers, self.max_steps))),
+            (("memory",), self.whole("memory", self.weigh)),
+            (("null agents",), self.whole("null agents", lambda: self.play_null(null_matches))),
+        ]
+
+    def time(self) -> None:
+        """Look for calls that are slow."""
+        findings = self.findings
+        findings.attempt(
+            ("deadline",),
+            lambda: _look_at_deadline(self.game, findings, self.numbers, self.max_steps, self.deadline),
+        )
+        if "deadline" in findings.broken:
+            self.max_steps = min(self.max_steps, _STEPS_IF_SLOW)
+            self.notes.append(f"As a call is slow, all else was looked at in {self.max_steps} steps a match only.")
+
+    def play(self) -> None:
+        """Look at all that shows while matches are played."""
+        look_at_game(
+            self.game, self.findings, matches=len(self.numbers), max_steps=self.max_steps, seed=self.numbers[0]
+        )
+
+    def whole(self, promise: str, look: Callable[[], None]) -> Callable[[], None]:
+        """Look at one promise, if the settings can be used."""
+
+        def unless_unusable() -> None:
+            if "settings" not in self.findings.broken:
+                self.findings.attempt((promise,), look)
+
+        return unless_unusable
+
+    def weigh(self) -> None:
+        """Look at the memory that matches leave behind."""
+        _look_at_bytes(self.game, self.findings, self.numbers[:_MEMORY_MATCHES], self.max_steps)
+
+    def play_null(self, matches: int) -> None:
+        """Let agents play that never look."""
+        first, cap = self.numbers[0], min(self.max_steps, MAX_STEPS)
+        self.null_agents.extend(null_returns(self.game, range(first, first + matches), max_steps=cap))
+
+
+def _tell_stuck(findings: Findings, stuck: Stuck, numbers: range, limit: float, deadline_seconds: float) -> None:
+    said = (
+        f"does not return from {stuck.method} within {limit:g} s, though a call may take {deadline_seconds:g} s; "
+        "nothing was looked at after that"
     )
+    alone = stuck.seed is not None
+    first = stuck.seed if alone else numbers[0]
+    found = Broken("deadline", said, stuck.seed, stuck.place, matches=1 if alone else len(numbers), first=first)
+    # A call that never returns is worse than one that was slow before.
+    findings.broken["deadline"] = found
 
 
 def _finding(promise: str, findings: Findings) -> Finding:
@@ -199,16 +276,18 @@ def _look_at_texts(game: Any, findings: Findings, numbers: Sequence[int], max_st
 
 def _positions(game: Any, seed: int, max_steps: int) -> Iterator[tuple[State, int, Sequence[Action] | None]]:
     """Every decision of a match: the state, who decides, and the legal actions."""
-    state = game.initial(generator(seed, "check", "initial"))
-    for index in range(max_steps):
-        legal = {player: game.legal(state, player) for player in game.players(state)}
-        for player, options in legal.items():
-            yield state, player, options
-        actions = {player: choose(game, seed, index, state, player, options) for player, options in legal.items()}
-        transition = game.step(state, actions, generator(seed, "check", "chance", index))
-        state = transition.state
-        if transition.terminated:
-            return
+    with Position(seed) as position:
+        state = game.initial(generator(seed, "check", "initial"))
+        for index in range(max_steps):
+            position.place = f"step {index}"
+            legal = {player: game.legal(state, player) for player in game.players(state)}
+            for player, options in legal.items():
+                yield state, player, options
+            actions = {player: choose(game, seed, index, state, player, options) for player, options in legal.items()}
+            transition = game.step(state, actions, generator(seed, "check", "chance", index))
+            state = transition.state
+            if transition.terminated:
+                return
 
 
 def _said(game: Any, state: State, player: int) -> list[Action]:

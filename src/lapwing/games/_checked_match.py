@@ -10,6 +10,7 @@ from lapwing.core.errors import GameError
 from lapwing.core.rng import generator
 from lapwing.core.storage import canonical_json
 from lapwing.core.types import Action, State, Transition
+from lapwing.games._watchdog import Position
 
 # Actions offered where a game takes any text.
 TEXTS = ("", "yes", "no", "42", "a longer reply\nof two lines")
@@ -88,14 +89,15 @@ class CheckedMatch:
         Raises:
           Ended: it could not be played on.
         """
-        state = self.start()
-        for index in range(max_steps):
-            self.where = f"step {index}"
-            choices = {player: self.legal(state, player) for player in self.players(state)}
-            transition = self.step(state, choices, index)
-            state = transition.state
-            if transition.terminated:
-                return
+        with Position(self.seed) as position:
+            state = self.start()
+            for index in range(max_steps):
+                self.where = position.place = f"step {index}"
+                choices = {player: self.legal(state, player) for player in self.players(state)}
+                transition = self.step(state, choices, index)
+                state = transition.state
+                if transition.terminated:
+                    return
 
     def start(self) -> State:
         """The first state, drawn twice."""

@@ -52,14 +52,18 @@ def digests_elsewhere(game: Any, numbers: Sequence[int], max_steps: int) -> list
         return None
     path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100  ("" is this folder)
     other_seed = "12345" if os.environ.get("PYTHONHASHSEED") != "12345" else "54321"
-    finished = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, json.dumps([path, list(numbers), max_steps])],
-        input=content,
-        env={**os.environ, "PYTHONHASHSEED": other_seed},
-        capture_output=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+    try:
+        finished = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, json.dumps([path, list(numbers), max_steps])],
+            input=content,
+            env={**os.environ, "PYTHONHASHSEED": other_seed},
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        name = type(game).__name__
+        raise GameError(f"{name} does not end its matches in another process within {_SECONDS:g} s") from error
     if finished.returncode == _NOT_THERE:
         return None
     if finished.returncode != 0:

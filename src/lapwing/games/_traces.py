@@ -17,6 +17,7 @@ import numpy as np
 from lapwing.core.rng import generator
 from lapwing.core.types import State
 from lapwing.games._checked_match import choose
+from lapwing.games._watchdog import Position
 
 # Bytes that a match may leave behind, each time that it is played again: what Python and packages keep for themselves
 # is less (names that are looked up again; 100 bytes with MiniGrid).
@@ -58,17 +59,19 @@ def play_once(game: Any, seed: int, max_steps: int, call: Callable[..., Any] | N
         return getattr(game, method)(*given)
 
     ask = call or plain
-    state = ask(-1, "initial", generator(seed, "check", "initial"))
-    for index in range(max_steps):
-        actions = {}
-        for player in ask(index, "players", state):
-            ask(index, "view", state, player)
-            legal = ask(index, "legal", state, player)
-            actions[player] = choose(game, seed, index, state, player, legal)
-        transition = ask(index, "step", state, actions, generator(seed, "check", "chance", index))
-        state = transition.state
-        if transition.terminated:
-            break
+    with Position(seed) as position:
+        state = ask(-1, "initial", generator(seed, "check", "initial"))
+        for index in range(max_steps):
+            position.place = f"step {index}"
+            actions = {}
+            for player in ask(index, "players", state):
+                ask(index, "view", state, player)
+                legal = ask(index, "legal", state, player)
+                actions[player] = choose(game, seed, index, state, player, legal)
+            transition = ask(index, "step", state, actions, generator(seed, "check", "chance", index))
+            state = transition.state
+            if transition.terminated:
+                break
     return state
 
 

@@ -15,6 +15,7 @@ from lapwing.core.storage import canonical_json
 from lapwing.core.types import State
 from lapwing.games._checked_match import Broken, CheckedMatch, Ended, Tell, choose, texts_of
 from lapwing.games._elsewhere import digests_elsewhere
+from lapwing.games._watchdog import Position
 
 # What `check_game` looks at, and after it the rest of what `lapwing check-game` looks at.
 PROMISES = {
@@ -203,15 +204,17 @@ def transcript(game: Any, seed: int, *, max_steps: int = 100) -> list[str]:
     Returns:
       One text for the start, and one for the actions, the transition and the views of each step.
     """
-    state = game.initial(generator(seed, "check", "initial"))
-    lines = [canonical_json([state, _views(game, state)])]
-    for index in range(max_steps):
-        actions = {p: choose(game, seed, index, state, p, game.legal(state, p)) for p in game.players(state)}
-        transition = game.step(state, actions, generator(seed, "check", "chance", index))
-        state = transition.state
-        lines.append(canonical_json([texts_of(actions), transition, _views(game, state)]))
-        if transition.terminated:
-            break
+    with Position(seed) as position:
+        state = game.initial(generator(seed, "check", "initial"))
+        lines = [canonical_json([state, _views(game, state)])]
+        for index in range(max_steps):
+            position.place = f"step {index}"
+            actions = {p: choose(game, seed, index, state, p, game.legal(state, p)) for p in game.players(state)}
+            transition = game.step(state, actions, generator(seed, "check", "chance", index))
+            state = transition.state
+            lines.append(canonical_json([texts_of(actions), transition, _views(game, state)]))
+            if transition.terminated:
+                break
     return lines
 
 
