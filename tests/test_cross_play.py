@@ -12,6 +12,7 @@ from lapwing.core.errors import UserError
 RESULT = {"schema_version", "game", "matches", "seed", "max_steps", "players", "pairs", "elo"}
 PAIR = {
     *("first", "second", "wins", "draws", "losses", "win", "draw", "loss", "return", "opponent_return", "seatings"),
+    *("different", "repeats"),
 }
 SEATING = {"seats", "wins", "draws", "losses", "return"}
 ELO = {"anchor", "anchor_rating", "virtual_draws", "ratings"}
@@ -67,6 +68,16 @@ def test_runs_checkpoints_and_players_without_a_model_meet(run, command):
     assert all(set(row) == {"rating", "low", "high"} for row in found["elo"]["ratings"].values())
     documented = (Path(__file__).parents[1] / "docs" / "howto" / "cross_play.md").read_text("utf-8")
     assert all(f"`{name}`" in documented for name in RESULT | PAIR | SEATING | ELO)
+
+
+def test_a_match_that_is_repeated_is_said_and_has_no_interval(command):
+    words = ("optimal", "heuristic", "--game", "tic_tac_toe", "--set", "first=0", "--matches", "5")
+    code, out, _ = command(*words)
+    assert code == 0
+    assert "optimal and heuristic: of 10 matches 2 are different; the start settles the rest" in out
+    assert "so that there is no interval." in out
+    assert "1.000 [–]" in out
+    assert json.loads(command(*words, "--json")[1])["pairs"][0]["draw"] == {"mean": 1.0, "low": None, "high": None}
 
 
 def test_the_table_names_everybody_and_how_it_was_rated(command):

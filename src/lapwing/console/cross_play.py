@@ -25,6 +25,9 @@ def show_cross_play(result: Mapping[str, Any]) -> None:
         shares = [_interval(pair[name]) for name in ("win", "draw", "loss", "return")]
         rows.append([pair["first"], pair["second"], *shares, *seatings])
     print_table(headings, rows)
+    for pair in result["pairs"]:
+        if pair["repeats"]:
+            say(f"\n{_repetition(pair)}")
     ratings = result["elo"]["ratings"]
     say()
     print_table(
@@ -41,5 +44,16 @@ def show_cross_play(result: Mapping[str, Any]) -> None:
     )
 
 
-def _interval(found: Mapping[str, float]) -> str:
+def _repetition(pair: Mapping[str, Any]) -> str:
+    played = pair["wins"] + pair["draws"] + pair["losses"]
+    said = (
+        f"{pair['first']} and {pair['second']}: of {played:,} matches {pair['different']:,} are different; the start "
+        "settles the rest, and a repetition counts for nothing"
+    )
+    return f"{said}, so that there is no interval." if pair["win"]["low"] is None else f"{said}."
+
+
+def _interval(found: Mapping[str, float | None]) -> str:
+    if found["low"] is None:
+        return f"{found['mean']:.3f} [–]"
     return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"

@@ -35,7 +35,20 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> Interval:
     check_confidence(confidence)
     if total < 1 or not 0 <= successes <= total:
         raise LapwingError(f"A share needs 0 ≤ successes ≤ total and total ≥ 1, but it was {successes} of {total}.")
-    share = successes / total
+    return score_interval(successes / total, total, confidence)
+
+
+def score_interval(share: float, total: float, confidence: float = 0.95) -> Interval:
+    """Wilson's interval of a share of so many independent trials, which need not be a whole number.
+
+    Args:
+      share: p, in [0, 1].
+      total: n, above 0; where trials are not independent, as many as they are worth.
+      confidence: as for `wilson`.
+
+    Returns:
+      Interval: mean, low and high, shares in [0, 1].
+    """
     z = float(ndtri(0.5 + confidence / 2))
     shrink = 1 + z**2 / total
     centre = (share + z**2 / (2 * total)) / shrink
