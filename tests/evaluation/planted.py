@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import itertools
 import random
 import time
@@ -308,3 +309,94 @@ class BrokenTwice(PaysTooMuch):
 
     def view(self, state, player):
         return Seen(state, 6 - state.steps)
+
+
+@dataclass(frozen=True)
+class SeedsTheOthers(Ladder):
+    """Seeds the module random with its own number, and draws from it: the same match, and everybody else's chance."""
+
+    def step(self, state, actions, rng):
+        random.seed(int(rng.integers(1000)))
+        return self.at(state, state.rung + int(actions[0] == "up" and random.random() < 0.5))
+
+
+@dataclass(frozen=True)
+class GoesHome(Ladder):
+    """Ends the whole process on the second rung."""
+
+    def step(self, state, actions, rng):
+        if state.rung == 2:
+            raise SystemExit(0)
+        return Ladder.step(self, state, actions, rng)
+
+
+@dataclass(frozen=True)
+class SleepsOnWednesdays(Ladder):
+    """Goes by the date: every second day nobody gets up."""
+
+    outcomes: ClassVar[Any] = Missing()
+
+    def step(self, state, actions, rng):
+        awake = datetime.date.today().toordinal() % 2
+        return self.at(state, state.rung + int(actions[0] == "up" and awake and rng.random() < 0.5))
+
+
+@dataclass(frozen=True)
+class WrongStarts(Ladder):
+    """Lists its two starts as equally likely."""
+
+    def initial_outcomes(self):
+        return [(0.5, Place(0, 0)), (0.5, Place(1, 0))]
+
+
+@dataclass(frozen=True)
+class WrongOnTheLastStep(Ladder):
+    """Goes up more often than it says, with the last step alone."""
+
+    def step(self, state, actions, rng):
+        chance = 0.9 if state.steps == 5 else 0.5
+        return self.at(state, state.rung + int(actions[0] == "up" and rng.random() < chance))
+
+
+@dataclass(frozen=True)
+class EarlyPraise(Ladder):
+    """Says at once that somebody succeeded."""
+
+    def at(self, state, rung):
+        transition = Ladder.at(self, state, rung)
+        return transition if transition.terminated else dataclasses.replace(transition, success={0: True})
+
+
+@dataclass(frozen=True)
+class FirstCome(Ladder):
+    """Two decide at once, and who is listed first has his way."""
+
+    num_players: ClassVar[int] = 2
+    null_ceiling: ClassVar[float] = 1.0
+    outcomes: ClassVar[Any] = Missing()
+    heuristic: ClassVar[Any] = Missing()
+
+    def players(self, state):
+        return (0, 1)
+
+    def step(self, state, actions, rng):
+        return self.at(state, state.rung + int(next(iter(actions.values())) == "up" and rng.random() < 0.5))
+
+    def at(self, state, rung):
+        one = Ladder.at(self, state, rung)
+        success = None if one.success is None else {0: one.success[0], 1: one.success[0]}
+        return dataclasses.replace(one, reward={0: one.reward[0], 1: one.reward[0]}, success=success)
+
+
+@dataclass(frozen=True)
+class UpsideDown(Ladder):
+    """Keeps every promise, prints, never ends or tells success the wrong way round: what is worth a note."""
+
+    never: bool = False
+
+    def at(self, state, rung):
+        print("going", rung)  # noqa: T201
+        one = Ladder.at(self, state, rung)
+        if self.never:
+            return Transition(Place(min(rung, 2), 0), {0: 0.0}, terminated=False)
+        return dataclasses.replace(one, success={0: not one.success[0]}) if one.terminated else one

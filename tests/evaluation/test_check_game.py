@@ -37,6 +37,16 @@ FAULTS = {
     "BrokenTwice": ("rewards", "views"),
 }
 ALL = set(PROMISES)
+# Those that take a second look: at the clock, the order of arguments, late steps, what others share.
+SUBTLE = {
+    "SeedsTheOthers": ("chance",),
+    "GoesHome": ("plays",),
+    "SleepsOnWednesdays": ("same seed",),
+    "WrongStarts": ("outcomes",),
+    "WrongOnTheLastStep": ("outcomes",),
+    "EarlyPraise": ("success",),
+    "FirstCome": ("step",),
+}
 # Those that only some matches show.
 RARE = ("PaysTooMuch", "SlowOnTheSecondRung")
 
@@ -81,6 +91,14 @@ def test_a_planted_fault_is_found_by_its_name_and_can_be_seen_again(name, check)
         assert seed > 0
         _, out, _ = check(f"planted:{name}", "--json", "--matches", str(seed), *further)
         assert first not in broken(out)
+
+
+@pytest.mark.parametrize("name", SUBTLE)
+def test_a_subtle_fault_is_found(name, check):
+    code, out, err = check(f"planted:{name}", "--json", "--matches", "12")
+    assert code == 2
+    assert err.startswith(f"lapwing: planted:{name} breaks a promise")
+    assert tuple(broken(out)) == SUBTLE[name]
 
 
 def test_all_that_is_broken_is_named(check):
@@ -174,6 +192,16 @@ def test_a_game_without_a_ceiling_is_told_what_to_declare(check, tmp_path, monke
     assert code == 0
     assert "null agents: not looked at, the game declares no null_ceiling." in out
     assert "null_ceiling: ClassVar[float] = 0." in out
+
+
+def test_what_breaks_no_promise_is_noted(check):
+    code, out, err = check("planted:UpsideDown", "--json")
+    assert (code, err) == (0, "")
+    notes = " ".join(json.loads(out)["notes"])
+    assert "Who succeeded got 0 on average and who did not 1, over 20 matches" in notes
+    assert "the first of them 'going " in notes
+    code, out, _ = check("planted:UpsideDown", "--set", "never=true", "--matches", "3", "--max-steps", "8")
+    assert "No match ended by the rules of the game; only the step cap ends one." in out
 
 
 def test_a_shipped_game_is_checked_with_its_settings(check):

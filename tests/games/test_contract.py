@@ -354,6 +354,7 @@ class KeepsItsFirstStart(Walk):
     """Draws the start once and keeps it, as an environment does that draws its map in the constructor."""
 
     memory: list = field(default_factory=list, init=False, compare=False)
+    initial_outcomes: ClassVar[Any] = Missing()
 
     def initial(self, rng):
         if not self.memory:

@@ -1,11 +1,27 @@
 """What was found of a game: a line for each promise, how to see the broken ones again, and the null agents."""
 
+import dataclasses
+import io
 from collections.abc import Sequence
 from typing import Any
 
 from lapwing.console.lines import say
 
 _WORDS = {True: "kept", False: "BROKEN", None: "–"}
+
+
+class _Printed(io.TextIOBase):
+    """Counts the lines that are written to it and keeps the first."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.first = ""
+
+    def write(self, text: str, /) -> int:
+        if not self.lines:
+            self.first += text.partition("\n")[0][:60]
+        self.lines += text.count("\n")
+        return len(text)
 
 
 def check_at_terminal(
@@ -35,12 +51,12 @@ def check_at_terminal(
     """
     import contextlib
     import json
-    import sys
 
     from lapwing.api.checking import again, check_game
 
-    # What a game prints is not ours.
-    with contextlib.redirect_stdout(sys.stderr):
+    # What a game prints is not ours, and thousands of times the same.
+    printed = _Printed()
+    with contextlib.redirect_stdout(printed):
         asked, found = check_game(
             name,
             settings,
@@ -50,6 +66,9 @@ def check_at_terminal(
             deadline_seconds=deadline_seconds,
             limit_seconds=limit_seconds,
         )
+    if printed.lines:
+        note = f"The game prints while it is played: {printed.lines:,} lines here, the first of them {printed.first!r}."
+        found = dataclasses.replace(found, notes=(*found.notes, note))
     if as_json:
         result = {**asked, **found.to_dict()}
         for finding, row in zip(found.findings, result["promises"], strict=True):

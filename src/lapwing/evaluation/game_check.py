@@ -323,10 +323,30 @@ def _notes(game: Any, findings: Findings, played: Sequence[NullReturns], ceiling
         )
     if "settings" in findings.broken:
         return
+    yield from _about_endings(findings)
     if not game.restorable:
         yield "The game is not restorable: no state was stepped twice, and its live environments were not compared."
     if game.num_players > 1 and played:
         yield "Null agents sat in seat 0, against random play."
+
+
+def _about_endings(findings: Findings) -> Iterator[str]:
+    """Matches that never end, and success that is told of those who get less."""
+    ended = [match for match in findings.played if match.ending is not None]
+    if findings.played and not ended:
+        yield "No match ended by the rules of the game; only the step cap ends one."
+    got: dict[bool, list[float]] = {True: [], False: []}
+    for match in ended:
+        for player, success in ((match.ending and match.ending.success) or {}).items():
+            got[success].append(
+                match.returns[player] + ((match.ending and match.ending.outcome) or {}).get(player, 0.0)
+            )
+    won, lost = (sum(got[success]) / max(1, len(got[success])) for success in (True, False))
+    if got[True] and got[False] and won < lost:
+        yield (
+            f"Who succeeded got {won:.3g} on average and who did not {lost:.3g}, over {len(ended)} matches: is success "
+            "told the wrong way round?"
+        )
 
 
 def _rounded_up(value: float) -> float:

@@ -42,7 +42,7 @@ class Broken(NamedTuple):
 
 
 # Is told of a broken promise, with the error behind it; it may raise.
-Tell = Callable[[Broken, Exception | None], None]
+Tell = Callable[[Broken, BaseException | None], None]
 
 
 class Ended(Exception):
@@ -57,21 +57,27 @@ class CheckedMatch:
       seed: of the match.
       tell: is told of every broken promise.
       copies: give `step` a copy of the state, for games that change it.
+      is_first: of several matches; what takes one look only is looked at here.
     """
 
-    def __init__(self, game: Any, seed: int, tell: Tell, *, copies: bool = False) -> None:
+    def __init__(self, game: Any, seed: int, tell: Tell, *, copies: bool = False, is_first: bool = False) -> None:
         self.game = game
         self.seed = seed
         self.where = "the start"
-        self.counted = False
         self.copies = copies
+        self.is_first = is_first
+        # In which steps the draws are counted: the first with chance in it, and two later ones of each match's own.
+        self.counted_from = [0, seed % 12, seed * 7 % 100]
+        # The returns of the players, and what was said of their success; None if the match was cut off.
+        self.returns: dict[int, float] = {}
+        self.ending: Transition | None = None
         self._tell = tell
 
-    def note(self, promise: str, sentence: str, cause: Exception | None = None) -> None:
+    def note(self, promise: str, sentence: str, cause: BaseException | None = None) -> None:
         """A promise is broken, but the match can go on."""
         self._tell(Broken(promise, sentence, self.seed, self.where, first=self.seed), cause)
 
-    def fail(self, promise: str, sentence: str, cause: Exception | None = None) -> NoReturn:
+    def fail(self, promise: str, sentence: str, cause: BaseException | None = None) -> NoReturn:
         """A promise is broken, and the match cannot go on."""
         self.note(promise, sentence, cause)
         raise Ended
@@ -80,7 +86,7 @@ class CheckedMatch:
         """Ask the game; nothing that it is asked here may fail."""
         try:
             return getattr(self.game, method)(*arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.fail("plays", f"fails in {method}: {type(error).__name__}: {error}", error)
 
     def play(self, max_steps: int) -> None:
@@ -95,8 +101,11 @@ class CheckedMatch:
                 self.where = position.place = f"step {index}"
                 choices = {player: self.legal(state, player) for player in self.players(state)}
                 transition = self.step(state, choices, index)
+                for player, reward in transition.reward.items():
+                    self.returns[player] = self.returns.get(player, 0.0) + reward
                 state = transition.state
                 if transition.terminated:
+                    self.ending = transition
                     return
 
     def start(self) -> State:
@@ -110,6 +119,8 @@ class CheckedMatch:
             self.check_probabilities("initial_outcomes", [probability for probability, _ in outcomes])
             if state not in {outcome for _, outcome in outcomes}:
                 self.note("outcomes", "draws a state that is not among initial_outcomes")
+            elif self.is_first and len(outcomes) > 1:
+                self.check_start_frequencies(outcomes)
         return state
 
     def initial_outcomes(self) -> list[tuple[float, State]] | None:
@@ -169,8 +180,10 @@ class CheckedMatch:
             self.note(
                 "step", "steps one state twice with the same chance and gets two results; keep no memory outside it"
             )
+        elif len(actions) > 1 and self.stepped(state, dict(reversed(actions.items())), index) != transition:
+            self.note("step", "gives another result when the same actions are listed in another order; go by the seat")
         else:
-            self.check_outcomes(state, actions, transition)
+            self.check_outcomes(state, actions, transition, index)
         return transition
 
     def stepped(self, state: State, actions: dict[int, Action], index: int) -> Transition:
@@ -216,7 +229,8 @@ class CheckedMatch:
             if has_success and transition.terminated:
                 self.note("success", "ends without saying who succeeded, though its has_success is True")
             return
-        self.check_per_player("success", "success", transition.success, bool)
+        if self.check_per_player("success", "success", transition.success, bool) and not transition.terminated:
+            self.note("success", "says who succeeded before the match ends; say None until then")
         if not has_success:
             self.note(
                 "success",
@@ -230,9 +244,8 @@ class CheckedMatch:
             return False
         for value in values.values():
             if type(value) is not kind or not math.isfinite(value):
-                self.note(
-                    promise, f"returns {name} {values!r}; every entry is a finite {kind.__name__}, not {type(value)}"
-                )
+                found = f"a {type(value).__name__}" if type(value) is not kind else str(value)
+                self.note(promise, f"returns {name} {values!r}; every entry is a finite {kind.__name__}, not {found}")
                 return False
         return True
 
@@ -276,8 +289,8 @@ class CheckedMatch:
                 "outcomes", f"has {method} with the probabilities {probabilities}; none is negative and their sum is 1"
             )
 
-    def check_outcomes(self, state: State, actions: dict[int, Action], drawn: Transition) -> None:
-        """What was drawn is listed, and once a match as often as it is drawn."""
+    def check_outcomes(self, state: State, actions: dict[int, Action], drawn: Transition, index: int) -> None:
+        """What was drawn is listed, and in some steps of a match as often as it is drawn."""
         if not hasattr(self.game, "outcomes"):
             return
         outcomes = self.call("outcomes", state, dict(actions))
@@ -289,19 +302,31 @@ class CheckedMatch:
             expected[key] = expected.get(key, 0.0) + probability
         if expected.get(_transition_key(drawn), 0.0) == 0.0:
             self.note("outcomes", f"draws a transition that is not among the outcomes of {texts_of(actions)}")
-        if len(expected) > 1 and not self.counted:
-            self.counted = True
-            self.check_frequencies(state, actions, expected)
+        if len(expected) > 1 and any(first <= index for first in self.counted_from):
+            self.counted_from.remove(min(self.counted_from))
+            rng = generator(self.seed, "check", "frequencies", index)
 
-    def check_frequencies(self, state: State, actions: dict[int, Action], expected: dict[Any, float]) -> None:
-        """Draw a step many times and count."""
-        rng = generator(self.seed, "check", "frequencies")
+            def draw() -> Any:
+                given = copy.deepcopy(state) if self.copies else state
+                return _transition_key(self.call("step", given, dict(actions), rng))
+
+            self.check_frequencies(draw, expected, f"outcome of {texts_of(actions)}", "outcomes")
+
+    def check_start_frequencies(self, outcomes: list[tuple[float, State]]) -> None:
+        """Starts are drawn as often as they are listed."""
+        rng = generator(self.seed, "check", "start frequencies")
+        expected: dict[State, float] = {}
+        for probability, state in outcomes:
+            expected[state] = expected.get(state, 0.0) + probability
+        self.check_frequencies(lambda: self.call("initial", rng), expected, "start", "initial_outcomes")
+
+    def check_frequencies(self, draw: Callable[[], Any], expected: dict[Any, float], noun: str, method: str) -> None:
+        """Draw many times and count."""
         counts = dict.fromkeys(expected, 0)
         for _ in range(_DRAWS):
-            given = copy.deepcopy(state) if self.copies else state
-            key = _transition_key(self.call("step", given, dict(actions), rng))
+            key = draw()
             if key not in counts:
-                self.note("outcomes", f"draws a transition that is not among the outcomes of {texts_of(actions)}")
+                self.note("outcomes", f"draws one {noun} that is not among the {method}")
                 return
             counts[key] += 1
         for key, probability in expected.items():
@@ -309,8 +334,8 @@ class CheckedMatch:
             if abs(counts[key] - _DRAWS * probability) > _DEVIATIONS * spread + 3.0:
                 self.note(
                     "outcomes",
-                    f"draws an outcome of {texts_of(actions)} {counts[key]} times in {_DRAWS}, "
-                    f"though outcomes gives it probability {probability:.3g}",
+                    f"draws one {noun} {counts[key]} times in {_DRAWS}, though {method} gives it probability "
+                    f"{probability:.3g}",
                 )
 
 

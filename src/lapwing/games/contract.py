@@ -1,10 +1,11 @@
 """What every game promises, and `check_game`, which plays a game to see whether it keeps it."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -36,6 +37,9 @@ PROMISES = {
     "null agents": "agents that never look at the game stay below its null_ceiling",
 }
 
+# Where an order comes from the hash of texts, two texts are in one order in half of all processes.
+_PROCESSES = 3
+
 
 def check_game(
     game: Any, *, matches: int = 20, max_steps: int = 100, seed: int = 0, other_process: bool = True
@@ -64,16 +68,15 @@ def check_game(
       GameError: a promise is broken; the message names the smallest seed that shows it.
     """
 
-    def tell(broken: Broken, cause: Exception | None) -> NoReturn:
+    def tell(broken: Broken, cause: BaseException | None) -> NoReturn:
         raise GameError(sentence(game, broken)) from cause
 
     check_settings(game, tell)
-    before = _global_chance()
     numbers = range(seed, seed + matches)
-    for number in numbers:
-        CheckedMatch(game, number, tell).play(max_steps)
-    compare_matches(game, tell, numbers, max_steps, other_process=other_process)
-    _compare_chance(tell, before)
+    with _watched_chance(tell):
+        for number in numbers:
+            CheckedMatch(game, number, tell, is_first=number == seed).play(max_steps)
+        compare_matches(game, tell, numbers, max_steps, processes=int(other_process))
 
 
 def sentence(game: Any, broken: Broken) -> str:
@@ -91,12 +94,14 @@ class Findings:
     Attributes:
       broken: by promise.
       unchecked: why a promise could not be looked at, by its name.
+      played: the matches that could be played to their end or last step.
     """
 
     broken: dict[str, Broken] = dataclasses.field(default_factory=dict)
     unchecked: dict[str, str] = dataclasses.field(default_factory=dict)
+    played: list[CheckedMatch] = dataclasses.field(default_factory=list)
 
-    def tell(self, broken: Broken, cause: Exception | None = None) -> None:
+    def tell(self, broken: Broken, cause: BaseException | None = None) -> None:
         """Remember the first that breaks a promise."""
         self.broken.setdefault(broken.promise, broken)
 
@@ -106,7 +111,7 @@ class Findings:
             look()
         except Ended:
             pass
-        except Exception as error:  # whatever a broken game does
+        except (Exception, SystemExit) as error:  # whatever a broken game does
             for promise in promises:
                 self.unchecked.setdefault(promise, f"{type(error).__name__}: {error}")
 
@@ -123,26 +128,31 @@ def look_at_game(game: Any, findings: Findings, *, matches: int, max_steps: int,
     if "settings" in findings.broken:
         findings.unchecked |= dict.fromkeys(list(PROMISES)[1:], "its settings come first")
         return
-    before = _global_chance()
     numbers = range(seed, seed + matches)
+    with _watched_chance(findings.tell):
+        _look_at_matches(game, findings, numbers, max_steps)
+
+
+def _look_at_matches(game: Any, findings: Findings, numbers: Sequence[int], max_steps: int) -> None:
     is_whole = False
     for number in numbers:
-        is_whole |= _look_at_match(game, number, findings, max_steps)
+        is_whole |= _look_at_match(game, number, findings, max_steps, is_first=number == numbers[0])
     if not is_whole:
         # What comes late in a match was not seen in any.
         for promise in ("plain data", "step", "rewards", "success", "outcomes", "views", "action texts"):
             findings.unchecked.setdefault(promise, "no match could be played to its end")
     findings.attempt(
-        ("same seed", "no leak"), lambda: compare_matches(game, findings.tell, numbers, max_steps, other_process=True)
+        ("same seed", "no leak"),
+        lambda: compare_matches(game, findings.tell, numbers, max_steps, processes=_PROCESSES),
     )
-    findings.attempt(("chance",), lambda: _compare_chance(findings.tell, before))
 
 
-def _look_at_match(game: Any, number: int, findings: Findings, max_steps: int) -> bool:
+def _look_at_match(game: Any, number: int, findings: Findings, max_steps: int, *, is_first: bool) -> bool:
     """Whether the match could be played to its end."""
     for copies in (False, True):
+        match = CheckedMatch(game, number, findings.tell, copies=copies, is_first=is_first)
         try:
-            CheckedMatch(game, number, findings.tell, copies=copies).play(max_steps)
+            match.play(max_steps)
         except Ended:
             if "step" in findings.broken:
                 continue
@@ -150,19 +160,20 @@ def _look_at_match(game: Any, number: int, findings: Findings, max_steps: int) -
         except Exception as error:  # a value that breaks what looks at it
             findings.tell(Broken("plays", f"fails: {type(error).__name__}: {error}", number, first=number))
             return False
+        findings.played.append(match)
         return True
     return False
 
 
-def compare_matches(game: Any, tell: Tell, numbers: Sequence[int], max_steps: int, *, other_process: bool) -> None:
-    """Play matches in order, in reverse, in a second instance and in another process.
+def compare_matches(game: Any, tell: Tell, numbers: Sequence[int], max_steps: int, *, processes: int) -> None:
+    """Play matches in order, in reverse, in a second instance and in other processes.
 
     Args:
       game: the game.
       tell: is told of what differs.
       numbers: the seeds.
       max_steps: after how many steps a match is cut off.
-      other_process: play them there too.
+      processes: in how many others, each with a hash seed of its own.
     """
     forward = [transcript(game, number, max_steps=max_steps) for number in numbers]
     backward = [transcript(game, number, max_steps=max_steps) for number in reversed(numbers)][::-1]
@@ -174,23 +185,35 @@ def compare_matches(game: Any, tell: Tell, numbers: Sequence[int], max_steps: in
         if once != elsewhere:
             found = "plays a match differently in a second instance; keep all memory in the state"
             tell(Broken("no leak", found, number, matches=len(numbers), first=numbers[0]), None)
-    found = digests_elsewhere(game, numbers, max_steps) if other_process else None
-    for number, once, digest in zip(numbers, forward, found or (), strict=False):
-        if _digest([once]) != digest:
+    found = digests_elsewhere(game, numbers, max_steps, processes) if processes else None
+    for number, once, digests in zip(numbers, forward, zip(*(found or ()), strict=True), strict=False):
+        if set(digests) != {_digest([once])}:
             found = "plays a match differently in another process, on another day or with another hash seed"
             tell(Broken("same seed", found, number, matches=1, first=number), None)
+
+
+@contextlib.contextmanager
+def _watched_chance(tell: Tell) -> Iterator[None]:
+    """Tell of who draws from the generators that all code shares, or seeds them; leave them as they were."""
+    kept, kept_by_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    # A state that no match leaves behind: what was played before would leave its own once more.
+    random.seed("nobody draws from here")
+    np.random.seed(719_340_265)  # noqa: NPY002
+    before = _global_chance()
+    try:
+        yield
+        for name, now in _global_chance().items():
+            if now != before[name]:
+                said = f"draws from {name}, or seeds it, which others share; take all chance from the rng argument"
+                tell(Broken("chance", said), None)
+    finally:
+        random.setstate(kept)
+        np.random.set_state(kept_by_numpy)  # noqa: NPY002
 
 
 def _global_chance() -> dict[str, str]:
     """What the generators that all code of a process shares would draw next."""
     return {"the module random": repr(random.getstate()), "numpy.random": repr(np.random.get_state())}  # noqa: NPY002
-
-
-def _compare_chance(tell: Tell, before: dict[str, str]) -> None:
-    for name, now in _global_chance().items():
-        if now != before[name]:
-            said = f"draws from {name}, or seeds it, which others share; take all chance from the rng argument"
-            tell(Broken("chance", said), None)
 
 
 def transcript(game: Any, seed: int, *, max_steps: int = 100) -> list[str]:
