@@ -112,6 +112,17 @@ def test_without_two_policies_there_is_no_verdict(make_evaluation, means, lackin
     assert f"has no {lacking} policy" in said.sentence
 
 
+def test_where_nobody_ever_failed_the_verdict_is_about_the_return(make_evaluation):
+    evaluation = make_evaluation(trained=1.0, untrained=1.0)
+    for name, mean in (("trained", 7.9), ("untrained", -63.5)):
+        evaluation["policies"][name]["return"] = {"mean": mean, "low": mean - 1.0, "high": mean + 1.0}
+    said = verdict(evaluation)
+    assert (said.metric, said.improved) == ("return", True)
+    # One failure before or after, and it is about success again.
+    evaluation["policies"]["trained"]["success"]["mean"] = 0.998
+    assert verdict(evaluation).metric == "success"
+
+
 def test_one_match_is_one_match(make_evaluation):
     evaluation = make_evaluation(trained=0.9, untrained=0.1) | {"episodes": 1}
     assert "over 1 test match of frozen_lake" in verdict(evaluation).sentence
