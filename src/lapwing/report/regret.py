@@ -9,7 +9,7 @@ from lapwing.report import charts
 from lapwing.report.charts import MARKERS, Series
 from lapwing.report.series import Figure
 from lapwing.report.svg import LINES
-from lapwing.report.verdict import label, ordered_policies
+from lapwing.report.verdict import ORACLES, label, ordered_policies
 
 
 def regret_figures(evaluation: Mapping[str, Any] | None) -> list[Figure]:
@@ -20,12 +20,16 @@ def regret_figures(evaluation: Mapping[str, Any] | None) -> list[Figure]:
     """
     policies = {} if evaluation is None else ordered_policies(evaluation)
     curves = {name: found["regret_curve"] for name, found in policies.items() if found.get("regret_curve")}
+    # A heuristic that is one of the named players would lie under its line.
+    if curves.get("heuristic") in [curves.get(name) for name in ORACLES]:
+        curves.pop("heuristic", None)
     if not curves:
         return []
     series = []
     for nth, (name, points) in enumerate(curves.items()):
         step, mean, low, high = (np.array([point[key] for point in points]) for key in ("step", "mean", "low", "high"))
-        colour, marker = LINES[nth % len(LINES)], MARKERS[nth % len(MARKERS)]
+        # Where the colours begin again, they have other markers.
+        colour, marker = LINES[nth % len(LINES)], MARKERS[(nth + nth // len(LINES)) % len(MARKERS)]
         series.append(Series(label(name), step, mean, low, high, colour, marked=True, banded=True, marker=marker))
     svg = charts.line_chart(
         "regret", "Regret of each policy", series, x_label="pulls", y_label="regret so far (reward)"
