@@ -11,6 +11,8 @@ import lapwing
 from lapwing.core.errors import UserError
 from lapwing.core.rng import generator
 from lapwing.games.adapters.gymnasium import from_gymnasium
+from lapwing.games.adapters.reasoning_gym import ReasoningGym
+from lapwing.games.adapters.textarena import Textarena
 from lapwing.games.contract import check_game
 from lapwing.games.frozen_lake import FrozenLake
 from lapwing.games.search_qa import SearchQa
@@ -178,3 +180,90 @@ def test_what_does_not_fit_is_said(arguments, said):
 
 def test_it_is_an_environment():
     assert isinstance(lapwing.to_gymnasium("frozen_lake"), gymnasium.Env)
+
+
+TALKING = {
+    "reasoning_gym": ReasoningGym("leg_counting", size=40),
+    "textarena": Textarena(),
+    "two who talk": Textarena("TicTacToe-v0", 2),
+}
+
+
+@pytest.mark.parametrize("name", TALKING)
+def test_games_that_take_any_text_are_environments_too(name):
+    env = lapwing.to_gymnasium(TALKING[name], max_steps=6)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*spec.*")
+        check_env(env)
+    assert isinstance(env.action_space, gymnasium.spaces.Text)
+    assert len(env.reset(seed=0)[0]) > 20
+
+
+def test_a_text_is_the_action_and_a_list_of_texts_makes_a_choice_of_it():
+    game = TALKING["reasoning_gym"]
+    env = lapwing.to_gymnasium(game)
+    env.reset(seed=3)
+    answer = game.right_answer(env._state.number)
+    assert env.step(answer)[1:3] == (1.0, True)
+    choice = lapwing.to_gymnasium(game, actions=["no number", answer], observation="dict")
+    assert choice.action_space == gymnasium.spaces.Discrete(2)
+    shown, info = choice.reset(seed=3)
+    assert shown["action_mask"].tolist() == [1, 1]
+    assert info["legal"] == ("no number", answer)
+    assert choice.step(0)[1:3] == (0.0, True)
+    choice.reset(seed=3)
+    assert choice.step(1)[1:3] == (1.0, True)
+
+
+@pytest.mark.parametrize("name", ["frozen_lake", "tic_tac_toe", "kuhn_poker"])
+def test_many_are_played_at_once_as_gymnasium_plays_them(name):
+    """A loop as trainers have it: vectors with their own resets, in which illegal actions are masked."""
+
+    def make():
+        return lapwing.to_gymnasium(name, max_steps=12, observation="dict")
+
+    envs = gymnasium.vector.SyncVectorEnv([make] * 3)
+    alone = [make() for _ in range(3)]
+    shown, _ = envs.reset(seed=5)
+    for number, env in enumerate(alone):
+        assert env.reset(seed=5 + number)[0]["text"] == shown["text"][number]
+    ended = 0
+    for _ in range(30):
+        actions = shown["action_mask"].argmax(axis=1)  # the first legal one; 0 where a match has just ended
+        before_ended = [env._is_over for env in alone]
+        shown, paid, terminated, truncated, _ = envs.step(actions)
+        for number, env in enumerate(alone):
+            if before_ended[number]:
+                found, reward, over, cut = env.reset()[0], 0.0, False, False
+            else:
+                found, reward, over, cut, _ = env.step(actions[number])
+            assert (found["text"], reward) == (shown["text"][number], paid[number])
+            assert (over, cut) == (terminated[number], truncated[number])
+            np.testing.assert_array_equal(found["action_mask"], shown["action_mask"][number])
+            ended += over or cut
+    assert ended > 3
+
+
+@pytest.mark.parametrize("name", ["key_door", "bandit_suite", "slippery", "blackjack"])
+def test_out_and_back_pays_the_same_for_the_same_actions(name):
+    """A game, its environment, and the game of that: equal numbers of actions and equal seeds, equal returns."""
+    made = GAMES.get(name, name)
+    env = lapwing.to_gymnasium(made, max_steps=15)
+    back = from_gymnasium(lambda: lapwing.to_gymnasium(made, max_steps=15), describe=str, success="none")
+    for number in range(5):
+        state = back.initial(generator("back", number))
+        shown, _ = env.reset(seed=state.seed)
+        assert back.view(state, 0).text == shown
+        for step in range(15):
+            action = int(generator("choice", number, step).integers(len(env.actions)))
+            transition = back.step(state, {0: str(action)}, generator("chance", number, step))
+            chance = transition.state.moves[-1][1]
+            env.unwrapped.np_random = np.random.Generator(np.random.PCG64(chance))
+            shown, reward, terminated, truncated, _ = env.step(action)
+            assert transition.reward == {0: reward}
+            assert transition.terminated == (terminated or truncated)
+            assert transition.parts == ({"cut": 1.0} if truncated else {})
+            state = transition.state
+            assert back.view(state, 0).text == shown
+            if transition.terminated:
+                break

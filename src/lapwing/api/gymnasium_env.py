@@ -11,6 +11,7 @@ from lapwing.core.errors import GameError, UserError, nearest, shown
 from lapwing.core.protocols import Game, Policy
 from lapwing.core.types import Action, Ask, Transition, View
 from lapwing.games.adapters._gymnasium_package import gymnasium_package
+from lapwing.games.tools.dialogue import ToolGame
 from lapwing.policies.parsers import Invalid
 
 # Matches and steps in which the actions of a game are looked for.
@@ -53,7 +54,7 @@ def to_gymnasium(
       max_steps: truncates after so many steps of the game; None for never.
       observation: "text" or "dict".
       renderer: turns views into messages; None for the words with coordinates, or the dialogue of a game with tools.
-      actions: all actions by name; left out, those that random play finds.
+      actions: all actions by name; left out, those that random play finds. Texts, for a game that takes any.
       render_mode: "ansi", or None.
 
     Returns:
@@ -147,8 +148,7 @@ class _Played:
     ) -> None:
         self.game, self.seat, self.render_mode = game, seat, render_mode
         self._policies, self._max_steps, self._with_mask = policies, max_steps, with_mask
-        known = _names_of(game, seat)
-        self.actions: tuple[Any, ...] | None = tuple(names) if names is not None and known is not None else known
+        self.actions: tuple[Any, ...] | None = _names_of(game, seat) if names is None else tuple(names)
         self._number = {str(action): number for number, action in enumerate(self.actions or ())}
         self._renderer = _renderer(game) if renderer is None else renderer
         self._state: Any = None
@@ -242,22 +242,23 @@ class _Played:
 
     def _action(self, given: Any) -> tuple[Action, bool]:
         legal = self.game.legal(self._state, self.seat)
-        if legal is None:
+        if self.actions is None and legal is None:
             return self._text_action(str(given))
-        names = [str(action) for action in legal]
         if self.actions is None or not 0 <= int(given) < len(self.actions):
             raise UserError(f"An action is a number from 0 to {len(self.actions or ()) - 1}, not {shown(given)}.")
         name = str(self.actions[int(given)])
+        if legal is None:
+            return self._text_action(name)
+        names = [str(action) for action in legal]
         return (legal[names.index(name)], True) if name in names else (legal[0], False)
 
     def _text_action(self, text: str) -> tuple[Action, bool]:
-        malformed = getattr(self.game, "malformed", None)
-        if malformed is None:
+        if not isinstance(self.game, ToolGame):
             return text, True
         from lapwing.policies.tool_parser import ToolUse
 
         action = ToolUse().parse(text, None)
-        return (malformed(action.reason), False) if isinstance(action, Invalid) else (action, True)
+        return (self.game.malformed(action.reason), False) if isinstance(action, Invalid) else (action, True)
 
     def _mask(self) -> np.ndarray:
         """Which actions are legal now, int8 [actions]."""
@@ -273,7 +274,9 @@ class _Played:
     def _legal(self) -> Sequence[Action]:
         if self._is_over or self.seat not in self.game.players(self._state):
             return ()
-        return self.game.legal(self._state, self.seat) or ()
+        legal = self.game.legal(self._state, self.seat)
+        # Where a game takes any text, those that were given are all there is.
+        return (self.actions or ()) if legal is None else legal
 
     def _info(self, more: dict[str, Any]) -> dict[str, Any]:
         if self.actions is None:
@@ -295,7 +298,7 @@ class _Played:
 def _renderer(game: Any) -> Any:
     from lapwing.policies import renderers
 
-    return renderers.ToolDialogue() if hasattr(game, "malformed") else renderers.Coordinates()
+    return renderers.ToolDialogue() if isinstance(game, ToolGame) else renderers.Coordinates()
 
 
 def _paid(transition: Transition, seat: int) -> float:

@@ -1,5 +1,6 @@
 """States for environments that remember by themselves."""
 
+import dataclasses
 import pickle
 import random
 
@@ -52,7 +53,9 @@ class Uncopied(Walk):
 
 class Moody(Walk):
     def advance(self, actions, chance):
-        return super().advance(actions, random.randrange(1000))
+        # So many places that two ways do not meet by chance.
+        self.place += 10 * random.randrange(10**9)
+        return dataclasses.replace(super().advance(actions, chance), terminated=False)
 
 
 class Shallow(Walk):

@@ -95,6 +95,11 @@ class TurnsLive(_Live):
 
     def advance(self, actions: Mapping[int, int], chance: int) -> Moved:
         """Let the selected agent act."""
+        reward = self.follow(actions, chance)
+        return self._moved(self._look(), reward)
+
+    def follow(self, actions: Mapping[int, int], chance: int) -> np.ndarray:
+        """Let the selected agent act, and only tell what is paid."""
         self._reseed(chance)
         agent = self.env.agent_selection
         self.env.step(self._numbered(agent, actions[self.agents.index(agent)]))
@@ -104,7 +109,7 @@ class TurnsLive(_Live):
             self._see()  # before they leave
             self._settle(reward)
         self.returns = self.returns + reward
-        return self._moved(self._look(), reward)
+        return reward
 
     def _pay(self, reward: np.ndarray) -> None:
         for agent, value in self.env.rewards.items():
@@ -116,6 +121,8 @@ class TurnsLive(_Live):
         if not env.agents:
             return False
         agent = env.agent_selection
+        if agent not in env.terminations:
+            raise GameError(f"The environment asks {agent}, who has left; it breaks the AEC interface.")
         return bool(env.terminations[agent] or env.truncations[agent])
 
     def _settle(self, reward: np.ndarray) -> None:

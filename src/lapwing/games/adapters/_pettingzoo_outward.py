@@ -74,7 +74,8 @@ class Outward:
     def _observation(self, agent: str, asked: bool) -> dict[str, np.ndarray]:
         mask = np.zeros(len(self.action_names), dtype=np.int8)
         if asked:
-            names = {str(action) for action in self.game.legal(self._state, self._seat(agent))}
+            legal = self.game.legal(self._state, self._seat(agent))
+            names = set(self.action_names) if legal is None else {str(action) for action in legal}
             mask[:] = [name in names for name in self.action_names]
             if not mask.any():
                 raise GameError(f"None of the actions {sorted(names)} is among {self.action_names}; pass actions=….")
@@ -82,7 +83,10 @@ class Outward:
 
     def _action(self, agent: str, number: int) -> Action:
         name = self.action_names[int(number)]
-        for action in self.game.legal(self._state, self._seat(agent)):
+        legal = self.game.legal(self._state, self._seat(agent))
+        if legal is None:
+            return name
+        for action in legal:
             if str(action) == name:
                 return action
         raise GameError(f"'{name}' is not legal for {agent} now; choose by the action mask.")

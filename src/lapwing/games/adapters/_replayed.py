@@ -28,6 +28,8 @@ from lapwing.core.types import Action, Transition
 MODES = ("copy", "replay", "never")
 _SEEDS = 2**31
 _PROBED = 24
+# Environments that wait for another match.
+_SPARE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,11 @@ class Moved:
 
 
 class Live(Protocol):
-    """An environment in the middle of a match. Where `copy.deepcopy` works on it, states can be copied."""
+    """An environment in the middle of a match. Where `copy.deepcopy` works on it, states can be copied.
+
+    One may have a method `follow(actions, chance)` that does what `advance` does and looks at nothing: the way back to
+    a state is gone with it, but for the last step.
+    """
 
     def begin(self, seed: int) -> Any:
         """Begin a match anew, with nothing left of an earlier one, and return the first scene."""
@@ -104,13 +110,16 @@ def _hashes(state: ReplayedState) -> Iterator[int]:
 class Replayer:
     """Starts and steps the states of one kind of environment, in one process."""
 
-    def __init__(self, make: Callable[[], Live], *, mode: str = "copy", keep: int = 1024) -> None:
+    def __init__(
+        self, make: Callable[[], Live], *, mode: str = "copy", keep: int = 1024, begins_clean: bool = False
+    ) -> None:
         """Know no environment yet.
 
         Args:
           make: gives a new environment.
           mode: one of `MODES`; `probed_mode` finds out which.
           keep: so many environments are kept, those that were used last.
+          begins_clean: an environment that is done with can begin another match, as nothing is left of the first.
 
         Raises:
           UserError: there is no such mode.
@@ -120,6 +129,8 @@ class Replayer:
         self.mode = mode
         self._make = make
         self._keep = keep
+        self._begins_clean = begins_clean
+        self._spare: list[Live] = []
         # By the hashes of states, which have 61 bits.
         self._live: OrderedDict[int, Live] = OrderedDict()
         # States that were asked for more than once are worth a copy of their own.
@@ -131,7 +142,7 @@ class Replayer:
 
     def begun(self, seed: int) -> ReplayedState:
         """Begin a match with this seed of the environment."""
-        live = self._make()
+        live = self._new()
         state = ReplayedState(seed, (), live.begin(seed))
         self._remember(state, live)
         return state
@@ -150,6 +161,8 @@ class Replayer:
         after.__dict__["_hash"] = hash((hash(state), move))
         if not moved.terminated:
             self._remember(after, live)
+        else:
+            self._put_by(live)
         return Transition(after, moved.reward, moved.terminated, moved.success, moved.outcome, moved.parts)
 
     def _remember(self, state: ReplayedState, live: Live) -> None:
@@ -157,7 +170,14 @@ class Replayer:
             # Equal states of two matches each have an environment of their own.
             state.__dict__["_live"] = live
         else:
-            _put(self._live, state, live, self._keep)
+            self._put_by(_put(self._live, state, live, self._keep))
+
+    def _new(self) -> Live:
+        return self._spare.pop() if self._spare else self._make()
+
+    def _put_by(self, live: Live | None) -> None:
+        if self._begins_clean and live is not None and len(self._spare) < _SPARE:
+            self._spare.append(live)
 
     def _take(self, state: ReplayedState) -> Live:
         """The environment that stands at a state; it is the caller's now."""
@@ -186,11 +206,14 @@ class Replayer:
         hashes = list(_hashes(state))
         done = next((number for number in range(len(hashes) - 1, -1, -1) if hashes[number] in self._copies), None)
         if done is None or done == len(state.moves):
-            live, done = self._make(), 0
+            live, done = self._new(), 0
             scene = live.begin(state.seed)
         else:
             live, scene = copy.deepcopy(self._copies[hashes[done]]), None
-        for actions, chance in state.moves[done:]:
+        follow = getattr(live, "follow", live.advance)
+        for actions, chance in state.moves[done:-1]:
+            follow(dict(actions), chance)
+        for actions, chance in state.moves[max(done, len(state.moves) - 1) :]:
             scene = live.advance(dict(actions), chance).scene
         if scene != state.scene:
             raise GameError(
@@ -200,10 +223,10 @@ class Replayer:
         return live
 
 
-def _put(kept: OrderedDict[int, Live], state: ReplayedState, live: Live, most: int) -> None:
+def _put(kept: OrderedDict[int, Live], state: ReplayedState, live: Live, most: int) -> Live | None:
+    """The environment that made room, if one did."""
     kept[hash(state)] = live
-    if len(kept) > most:
-        kept.popitem(last=False)
+    return kept.popitem(last=False)[1] if len(kept) > most else None
 
 
 def probed_mode(make: Callable[[], Live], choose: Callable[[Any, np.random.Generator], Mapping[int, Action]]) -> str:

@@ -1,33 +1,30 @@
 """PettingZoo: its environments as games, and games as its environments."""
 
-import copy
 import importlib
 import importlib.util
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from lapwing.core.errors import UserError, nearest, shown
+from lapwing.core.errors import UserError, nearest
 from lapwing.core.rng import generator
 from lapwing.core.storage import canonical_json
 from lapwing.core.types import Transition, View
 from lapwing.games.adapters._pettingzoo_known import KNOWN, Known, PettingzooView, text_view
 from lapwing.games.adapters._pettingzoo_live import NO_CHANCE, Scene, TogetherLive, TurnsLive
 from lapwing.games.adapters._pettingzoo_outward import TogetherOutward, TurnsOutward, actions_of, as_bytes
+from lapwing.games.adapters._pettingzoo_package import environment_of, is_turns, name_of, pettingzoo_package
 from lapwing.games.adapters._replayed import ReplayedState, Replayer, probed_mode
 
-# Where environments are looked for by their bare name.
-_FAMILIES = ("classic", "butterfly", "sisl", "atari")
 _SUCCESS = ("positive_return", "none")
 _CHANCE = ("none", "reset", "steps")
-_INSTALL = 'pip install "lapwing[pettingzoo]"'
 # Matches whose words the vocabulary of a tiny model is made of, and how long they are.
 _HEARD, _HEARD_STEPS = 4, 40
+# Steps of board games that are made once: all 16,167 of tic-tac-toe; of connect four they take 100 MB.
+_KNOWN_STEPS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +188,15 @@ class Pettingzoo:
     def _stepped(self, state: Any, actions: Mapping[int, str], rng: Any) -> Transition:
         names = self._facts.actions
         numbers = {seat: names[seat].index(action) for seat, action in actions.items()}
-        way = state.way if type(state) is ObservedState else state
-        transition = self._replayer.step(way, numbers, rng)
+        is_observed = isinstance(state, ObservedState)
+        if is_observed and self._facts.chance == "none":
+            transition = _known(self, state, tuple(sorted(numbers.items())))
+            # A state tells its own way, not that of whoever was here first.
+            move = (tuple(sorted(numbers.items())), 0)
+            way = ReplayedState(state.way.seed, (*state.way.moves, move), transition.state.scene)
+            transition = replace(transition, state=way)
+        else:
+            transition = self._replayer.step(state.way if is_observed else state, numbers, rng)
         success = None
         if transition.terminated and self.has_success:
             success = {seat: total > 0.0 for seat, total in enumerate(transition.state.scene.returns)}
@@ -220,10 +224,10 @@ class _Facts:
 
 @lru_cache(maxsize=64)
 def _facts(game: Pettingzoo) -> _Facts:
-    env = _environment(game)
+    env = environment_of(game.env, game.settings or {}, game.api)
     agents = getattr(env, "possible_agents", None)
     if not agents:
-        raise UserError(f"{_name(env)} does not say who may play (`possible_agents`), so that there are no seats.")
+        raise UserError(f"{name_of(env)} does not say who may play (`possible_agents`), so that there are no seats.")
     known = KNOWN.get(str(env.metadata.get("name", "")), Known()) if game.describe is None else Known()
     chance = game.chance or known.chance
     if chance is None:
@@ -240,13 +244,13 @@ def _action_names(env: Any, agent: Any, names: tuple[str, ...]) -> tuple[str, ..
     space = env.action_space(agent)
     if type(space).__name__ != "Discrete":
         raise UserError(
-            f"{agent} of {_name(env)} acts in {space}; a language agent needs a list of actions (Discrete), so wrap "
+            f"{agent} of {name_of(env)} acts in {space}; a language agent needs a list of actions (Discrete), so wrap "
             "the environment in one that has it."
         )
     if not names:
         return tuple(str(int(space.start) + number) for number in range(int(space.n)))
     if len(names) != space.n or len(set(names)) < len(names):
-        raise UserError(f"game.actions names {len(names)} actions; {agent} of {_name(env)} has {space.n} of them.")
+        raise UserError(f"game.actions names {len(names)} actions; {agent} of {name_of(env)} has {space.n} of them.")
     return tuple(names)
 
 
@@ -255,92 +259,29 @@ def _replayer(game: Pettingzoo) -> Replayer:
     facts = _facts(game)
 
     def make() -> Any:
-        env = _environment(game)
-        return (TurnsLive if _is_turns(env) else TogetherLive)(env, chance=facts.chance)
+        env = environment_of(game.env, game.settings or {}, game.api)
+        return (TurnsLive if is_turns(env) else TogetherLive)(env, chance=facts.chance)
 
     def choose(scene: Scene, rng: np.random.Generator) -> dict[int, int]:
         return {p: legal[int(rng.integers(len(legal)))] for p, legal in zip(scene.movers, scene.legal, strict=True)}
 
-    return Replayer(make, mode="replay" if facts.known.chance == "none" else probed_mode(make, choose))
+    if facts.known.chance == "none":
+        return Replayer(make, mode="replay", begins_clean=True)
+    return Replayer(make, mode=probed_mode(make, choose))
 
 
-def _environment(game: Pettingzoo) -> Any:
-    """A new environment; an environment that was given is copied."""
-    source, settings = game.env, game.settings or {}
-    package = _package()
-    if isinstance(source, (package.AECEnv, package.ParallelEnv)):
-        if settings:
-            raise UserError("game.settings are for environments that are made here, and this one was given.")
-        try:
-            return copy.deepcopy(source)
-        except Exception as error:  # whatever its parts raise when they are copied
-            raise UserError(f"{_name(source)} cannot be copied ({error}); give a function that makes one.") from error
-    maker = _maker(_module(source) if isinstance(source, str) else source, game.api)
-    try:
-        env = maker(**settings)
-    except (TypeError, AssertionError, ValueError) as error:
-        raise UserError(f"{shown(source)} refuses its settings {settings}: {error}.") from error
-    except ImportError as error:
-        raise UserError(f"{shown(source)} needs a package that is not installed: {error}.") from error
-    if not isinstance(env, (package.AECEnv, package.ParallelEnv)):
-        raise UserError(f"{shown(source)} makes a {type(env).__name__}, which is no environment of PettingZoo.")
-    return env
+@lru_cache(maxsize=_KNOWN_STEPS)
+def _known(game: Pettingzoo, state: ObservedState, numbers: tuple[tuple[int, int], ...]) -> Transition:
+    """A step of a game that shows everything and draws nothing; it is made once, whichever way led there."""
+    transition = _replayer(game).step(_first_way(game, state), dict(numbers), NO_CHANCE)
+    _first_way(game, ObservedState(transition.state.scene, transition.state))
+    return transition
 
 
-def _maker(source: Any, api: str | None) -> Callable[..., Any]:
-    if not isinstance(source, ModuleType):
-        if not callable(source):
-            raise UserError(f"{shown(source)} is no environment of PettingZoo: give a name, a module or a function.")
-        return source
-    names = {"aec": ("env",), "parallel": ("parallel_env",), None: ("parallel_env", "env")}[api]
-    for name in names:
-        if hasattr(source, name):
-            return getattr(source, name)
-    raise UserError(f"{source.__name__} has no {' and no '.join(names)}; choose another api or environment.")
-
-
-def _module(name: str) -> ModuleType:
-    """The module of an environment that belongs to PettingZoo; code of others is given from Python."""
-    package = _package()
-    bare = name.rpartition(".")[2]
-    wanted = [name] if "." in name else [f"{package.__name__}.{family}.{bare}" for family in _FAMILIES]
-    for full in wanted:
-        if full.startswith(f"{package.__name__}.") and _exists(full):
-            try:
-                with warnings.catch_warnings():
-                    # Of the modules, in favour of a registry of strings, which earlier versions do not have.
-                    warnings.simplefilter("ignore", DeprecationWarning)
-                    return importlib.import_module(full)
-            except ImportError as error:
-                raise UserError(f"{name} needs a package that is not installed ({error}): {_INSTALL}.") from error
-    known = ", ".join(sorted(KNOWN))
-    raise UserError(
-        f"PettingZoo has no environment {shown(name)}; such are {known}. One of another package is given from Python: "
-        "lapwing.from_pettingzoo(module)."
-    )
-
-
-def _exists(full: str) -> bool:
-    try:
-        return importlib.util.find_spec(full) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def _package() -> Any:
-    try:
-        import pettingzoo
-    except ImportError as error:
-        raise UserError(f"The game pettingzoo needs a package that is not installed: {_INSTALL}.") from error
-    return pettingzoo
-
-
-def _is_turns(env: Any) -> bool:
-    return isinstance(env, _package().AECEnv)
-
-
-def _name(env: Any) -> str:
-    return str(getattr(env, "metadata", {}).get("name", type(env).__name__))
+@lru_cache(maxsize=_KNOWN_STEPS)
+def _first_way(game: Pettingzoo, state: ObservedState) -> ReplayedState:  # noqa: ARG001  (part of the key)
+    """The way that first led to a state, where an environment may stand; equal states give the one that was kept."""
+    return state.way
 
 
 def from_pettingzoo(env: Any, **settings: Any) -> Pettingzoo:
@@ -380,7 +321,7 @@ def to_pettingzoo(
       size: see `encode`.
       seed: of the matches that are begun without a seed.
     """
-    package = _package()
+    package = pettingzoo_package()
     base, kind = (package.ParallelEnv, TogetherOutward) if parallel else (package.AECEnv, TurnsOutward)
     made = type(kind.__name__, (kind, base), {})(
         game,
