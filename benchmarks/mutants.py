@@ -38,6 +38,7 @@ class Mutant:
 
 KILLS = "tests/faults/test_kills.py::test_f01_a_run_that_is_killed_again_and_again_equals_one_that_was_not"
 SIGNALS = "tests/faults/test_signals.py::test_f3_f4_a_signal_saves_the_run_and_leaves_nothing"
+SEPARATE = "tests/faults/test_resume_separate.py::test_a_run_of_two_models_that_was_cut_equals_one_that_was_not"
 MUTANTS = (
     Mutant(
         "F01 moments are not taken back",
@@ -56,9 +57,37 @@ MUTANTS = (
     Mutant(
         "F01 the critic is not taken back",
         "training/run_state.py",
-        "            critic.restore({n.removeprefix(prefix)",
-        "            dict({n.removeprefix(prefix)",
+        "            critic.restore(own)\n",
+        "            pass\n",
         f"{KILLS}[ppo]",
+    ),
+    Mutant(
+        "F01 the moments of a second model are not taken back",
+        "training/seat_learners.py",
+        "            learner.restore(own, int(own[_VERSION]))\n",
+        "            learner.version = int(own[_VERSION])\n",
+        SEPARATE,
+    ),
+    Mutant(
+        "F01 the version of a second model is not taken back",
+        "training/seat_learners.py",
+        "            learner.restore(own, int(own[_VERSION]))\n",
+        "            learner.restore(own, 0)\n",
+        SEPARATE,
+    ),
+    Mutant(
+        "F01 the weights of a second model are not taken back",
+        "training/run_state.py",
+        '{"model": self.model, **self.others}',
+        '{"model": self.model}',
+        SEPARATE,
+    ),
+    Mutant(
+        "F01 the critic of a second model is not taken back",
+        "training/by_seat.py",
+        "            critic.restore(own)\n",
+        "            critic.restore(own_tensors(self.by_seat, tensors)[0])\n",
+        SEPARATE,
     ),
     Mutant(
         "F01 the sampler's pool is not taken back",

@@ -57,7 +57,11 @@ def page() -> str:
     recipes = [(f"`{row['name']}`", row["summary"]) for row in console.listing("recipes")]
     parts += ["## Recipes", table(("name", "what it is"), recipes)]
     metrics = [(f"`{name}`", metric.unit, metric.meaning) for name, metric in METRICS.items()]
-    parts += ["## Metrics", "One row an iteration in `metrics.jsonl`.", table(("name", "unit", "meaning"), metrics)]
+    told = (
+        "One row an iteration in `metrics.jsonl`. Where seats have weights of their own, `policy/…`, `update/…` and "
+        "`critic/…` are logged for each model too, as `<name>:<seat>` with the lowest of its seats."
+    )
+    parts += ["## Metrics", told, table(("name", "unit", "meaning"), metrics)]
     columns = [(f"`{name}`", c.axis, c.meaning, c.producer) for name, c in COLUMNS.items()]
     parts += [
         "## Columns of a batch",

@@ -71,6 +71,12 @@ def recipes(toy: Path | None = None) -> dict[str, Small]:
         (*_SHORT, *_MODEL, "game={name='rotated'}", "opponents.1={name='past', every=2, size=2, latest=0.4}",
          "sampler.max_steps=9", "warm_start.sampler.max_steps=9"),
     )  # fmt: skip
+    # Two models that learn beside each other, each with a critic, an optimiser and an average of its own.
+    found["separate"] = Small(
+        "frozen_lake_fixed_token_gae",
+        (*_SHORT, *_MODEL, "game={name='rotated'}", "opponents.1={name='separate'}", "optimizer.average=0.5",
+         "sampler.max_steps=9", "warm_start.sampler.max_steps=9"),
+    )  # fmt: skip
     # Games in two worker processes.
     found["isolated"] = Small(
         found["think"].recipe, (*found["think"].settings, "collector={name='isolated', workers=2}")

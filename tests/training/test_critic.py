@@ -13,6 +13,7 @@ from lapwing.core.storage import read_json, read_json_lines, write_json
 from lapwing.testing import episodes
 from lapwing.training.loop import iterate
 from lapwing.training.metrics import CRITICS, METRICS
+from lapwing.training.run_state import restore_critics
 
 SETTINGS = ("iterations=4", "checkpoint_every=2", "evaluation.every=4", "optimizer.epochs=1")
 RECIPE = """
@@ -143,3 +144,11 @@ def test_a_critic_that_reads_spans_needs_a_parser_that_gives_them(tmp_path):
     path.write_text(RECIPE.format(name="spans", settings="").replace('"value"', '"hierarchy_values"'), "utf-8")
     with pytest.raises(UserError, match="'hierarchy_values' needs the column span"):
         build.plan(build.read_recipe(str(path)))
+
+
+# Fails when number 0, which is older than the critics but may hold an average or masters, is asked for them.
+def test_a_checkpoint_without_the_critic_leaves_it_as_it_begins(stage):
+    made = stage("warm_up = 0")
+    before = {name: tensor.clone() for name, tensor in made.critics[0].state().items()}
+    restore_critics(made, {"average.0": torch.zeros(1)})
+    assert all(torch.equal(tensor, before[name]) for name, tensor in made.critics[0].state().items())

@@ -1,7 +1,6 @@
 """Cross-play of runs, checkpoints and players without a model."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from lapwing import build
@@ -30,8 +29,8 @@ def cross_play(
     """Let every two players meet in every seating, and rate them.
 
     Args:
-      players: each the folder of a run, one of its checkpoints (`RUN/checkpoints/50`), or random, heuristic, scripted
-        or optimal.
+      players: each the folder of a run, one of its checkpoints (`RUN/checkpoints/50`), the weights of a seat there
+        (`RUN/checkpoints/50/seat_1`), or random, heuristic, scripted or optimal.
       game: of two players.
       matches: of each pair in each seating.
       overrides: settings of the game, `key=value`.
@@ -68,19 +67,9 @@ def _policy(name: str, game: Game, *, greedy: bool, **given: Any) -> Policy:
     path = checked_path(name, "the player")
     if not path.exists():
         raise UserError(f"There is no player '{name}': no folder of that name, and {nearest(name, _PLAYERS)}")
-    plan, shop = plan_and_shop(str(_run_of(path)), None, (), **given)
-    if _run_of(path) != path:
-        weights = path / "model"
-        if not weights.is_dir():
-            raise UserError(f"{path} holds no model; name a folder of RUN/checkpoints.")
-        shop = build.make_workshop(plan, shop.seed, weights=weights, trust_remote_code=given["trust_remote_code"])
+    plan, shop = plan_and_shop(str(path), None, (), **given)
     agent = build.make_agent(plan, shop)
     return build.greedy(agent) if greedy else agent
-
-
-def _run_of(path: Path) -> Path:
-    """The run that a folder is, or is a checkpoint of."""
-    return path.parent.parent if path.resolve().parent.name == "checkpoints" else path
 
 
 def _plain(name: str, game: Game) -> Policy:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lapwing import build
 from lapwing.api.starting import Start, start
-from lapwing.build.seats import learners, pool_settings
+from lapwing.build.seats import learners, pool_settings, weight_sets
 from lapwing.core import rng
 from lapwing.core.errors import UserError
 from lapwing.training.run_folder import RunFolder
@@ -64,7 +64,7 @@ def rehearse(begun: Start) -> None:
     main = begun.plans[-1]
     if main.model.make is not tiny_model:
         return
-    shop = build.make_workshop(main, begun.recipe.seed, weights=begun.weights)
+    shop = build.with_seats(main, build.make_workshop(main, begun.recipe.seed, weights=begun.weights))
     for plan in map(build.played_here, begun.plans):
         stage = build.make_stage(plan, shop)
         if build.asks_server(plan):
@@ -81,13 +81,14 @@ def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:
       seed: of the run.
 
     Returns:
-      `model` (its name), `known` (False where its sizes cannot be had offline, and then only the work is there),
-      `parameters`, `trainable`, `dtype`; in bytes `weights`, `masters`, `moments`, `gradients`, `activations`,
-      `cache`, `reference`, `past` (the pool of past versions), `peak`, `checkpoint`, `disk`; and at most per
-      iteration `episodes`, `steps`, `reply_tokens`.
+      `model` (its name), `models` (how many of it learn beside each other), `known` (False where its sizes cannot be
+      had offline, and then only the work is there), `parameters` and `trainable` of one, `dtype`; in bytes, of all,
+      `weights`, `masters`, `moments`, `gradients`, `activations`, `cache`, `reference`, `past` (the pool of past
+      versions), `peak`, `checkpoint`, `disk`; and at most per iteration `episodes`, `steps`, `reply_tokens`.
     """
     main = plans[-1]
-    found = {"model": main.model.name, "known": False, **_work(main)}
+    models = len(weight_sets(main))
+    found = {"model": main.model.name, "models": models, "known": False, **_work(main)}
     model = _configuration(main, seed)
     if model is None:
         return found
@@ -110,7 +111,7 @@ def requirements(plans: Sequence[build.StagePlan], seed: int) -> dict[str, Any]:
         checkpointing=settings.get("gradient_checkpointing", False),
         lora=lora,
         moment_bytes=1 if main.optimizer.settings.get("state") == "8bit" else 4,
-    )
+    ).of_models(models)
     reference = 0 if lora or not any(part.name == "reference_logprob" for part in main.annotate) else foretold.weights
     # Versions that play share the tensors that the pool keeps, and a checkpoint holds them too.
     past = _most_versions(main) * foretold.version
@@ -235,9 +236,10 @@ def describe(found: Mapping[str, Any]) -> str:
         "reference": "reference",
         "past": "past versions",
     }
+    many = "" if found["models"] == 1 else f"{found['models']} that learn beside each other, each "
     kept = found["disk"] // found["checkpoint"]
     lines += [
-        ("model", f"{found['model']}, {found['parameters']:,} parameters, {trained}, {found['dtype']}"),
+        ("model", f"{found['model']}, {many}{found['parameters']:,} parameters, {trained}, {found['dtype']}"),
         *((text, size_text(found[key])) for key, text in parts.items() if found[key]),
         ("peak memory", f"{size_text(found['peak'])} on one device"),
         ("disk", f"{size_text(found['disk'])}: {kept} checkpoints of {size_text(found['checkpoint'])}"),

@@ -19,7 +19,8 @@ def plan_and_shop(
     """The plan and the model of a run, or of a model that is to play a game.
 
     Args:
-      run_or_model: the folder of a run, a Hugging Face folder, or a hub id.
+      run_or_model: the folder of a run, one of its checkpoints or the weights of one of its seats there
+        (`RUN/checkpoints/50/seat_1`), a Hugging Face folder, or a hub id.
       game: another game for a run; needed for a model.
       overrides: `section.key=value`.
       allow_code: packages outside Lapwing whose code the run's recipe, or `game`, may name.
@@ -29,10 +30,11 @@ def plan_and_shop(
       UserError: there is no such run, model, game or setting.
     """
     path = checked_path(run_or_model, "the run or model")
+    run, weights = run_of(path)
     # An exported model has the recipe too.
-    if (path / "recipe.toml").is_file() and (path / "manifest.json").is_file():
-        recipe = build.read_recipe(str(path / "recipe.toml"))
-        weights = last_model(path)
+    if (run / "recipe.toml").is_file() and (run / "manifest.json").is_file():
+        recipe = build.read_recipe(str(run / "recipe.toml"))
+        weights = weights or last_model(run)
     else:
         if game is None:
             raise UserError(f"{run_or_model} is no run; name the game that the model is to play with --game.")
@@ -48,6 +50,24 @@ def plan_and_shop(
     build.forget_other_settings(stage.get("generation", {}), before)
     plan = build.plan(recipe, allow_code=tuple(allow_code))[-1]
     return plan, build.make_workshop(plan, recipe.seed, weights=weights, trust_remote_code=trust_remote_code)
+
+
+def run_of(path: Path) -> tuple[Path, Path | None]:
+    """The run that a folder is or belongs to, and the weights in it that are meant; None for the newest.
+
+    Args:
+      path: a run, `RUN/checkpoints/50`, or the weights of a seat in it, as `RUN/checkpoints/50/seat_1`.
+
+    Raises:
+      UserError: it is a checkpoint without weights.
+    """
+    whole = path.resolve()
+    if whole.parent.name == "checkpoints":
+        if not (whole / "model").is_dir():
+            raise UserError(f"{path} holds no model; name a folder of RUN/checkpoints.")
+        return whole.parent.parent, whole / "model"
+    is_of_seat = whole.parent.parent.name == "checkpoints" and whole.name.startswith("seat_") and whole.is_dir()
+    return (whole.parent.parent.parent, whole) if is_of_seat else (path, None)
 
 
 def last_model(run: Path) -> Path:

@@ -161,12 +161,13 @@ def _hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check_room(path: Path, model: Any) -> None:
+def check_room(path: Path, model: Any, models: int) -> None:
     """See that the disk has room for the checkpoints of a run.
 
     Args:
       path: of the run.
       model: that is trained.
+      models: how many of its kind are trained beside each other.
 
     Raises:
       UserError: it has not.
@@ -178,7 +179,7 @@ def check_room(path: Path, model: Any) -> None:
     written = trained if lora.has_adapter(model) else list(model.parameters())
     # Two moments in float32, and a float32 copy of weights of lower precision.
     state = sum(p.numel() * (8 if p.element_size() == 4 else 12) for p in trained)
-    one = sum(p.numel() * p.element_size() for p in written) + state
+    one = models * (sum(p.numel() * p.element_size() for p in written) + state)
     free = shutil.disk_usage(path).free
     if free < _CHECKPOINTS_AT_ONCE * one:
         raise UserError(

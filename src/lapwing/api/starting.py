@@ -52,5 +52,6 @@ def start(
     for stage in plans:
         build.refuse_served(stage)
     if earlier is None:
+        build.check_same_sets(plans)
         return Start(read, plans, None)
     return Start(read, plans[-1:], last_model(RunFolder.open(earlier).path))

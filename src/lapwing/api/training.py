@@ -108,7 +108,11 @@ def _begin(
     """Train in a new folder, which `begun` holds from the moment on when there is something in it."""
     started = time.monotonic()
     shop = _workshop(plans[-1], recipe.seed, origin, team)
-    on_first(team, lambda: check_room(path, shop.model), "whether there is room for the checkpoints")
+    on_first(
+        team,
+        lambda: check_room(path, shop.model, len(build.weight_sets(plans[-1]))),
+        "whether there is room for the checkpoints",
+    )
     manifest = new_manifest(recipe, origin.recipe, shop, start_from, _size(team)) | mirrors_entry(mirrors)
     on_first(team, lambda: RunFolder.create(path, dict(origin.recipe), manifest) and None, "the run folder")
     folder, watch = _open(team, path), _watcher(team, watch)
@@ -281,9 +285,11 @@ def _workshop(main: build.StagePlan, seed: int, origin: build.Origin, team: Any)
 
 
 def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Workshop, watch: Watcher) -> Any:
+    from lapwing.training.by_seat import seat_folder
     from lapwing.training.session import Session
 
     main = plans[-1]
+    build.with_seats(main, shop)
     agent = build.make_agent(main, shop)
 
     def develop(safe_point: Callable[[], None]) -> dict[str, float]:
@@ -316,6 +322,7 @@ def _session(folder: RunFolder, plans: Sequence[build.StagePlan], shop: build.Wo
         measure=develop,
         watch=watch,
         warm_start_cache=warm_start_cache(plans, shop),
+        others={seat_folder(seat): other.model for seat, other in shop.others.items()},
         **({} if shop.team is None else {"coordinator": shop.team.coordinator()}),
     )
 

@@ -62,10 +62,11 @@ def _digest(shop: build.Workshop) -> str:
     import torch
 
     digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(shop.model.state_dict().items()):
-        digest.update(name.encode())
-        # NumPy has no bfloat16.
-        digest.update(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    for model in (shop.model, *(other.model for other in shop.others.values())):
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(name.encode())
+            # NumPy has no bfloat16.
+            digest.update(tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     digest.update(content_hash([shop.tokenizer.get_vocab(), shop.tokenizer.chat_template]).encode())
     return digest.hexdigest()
 

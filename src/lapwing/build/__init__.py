@@ -21,6 +21,7 @@ from lapwing.build.make import (
     make_stage,
     make_team,
     make_workshop,
+    with_seats,
 )
 from lapwing.build.measured import make_baselines
 from lapwing.build.options import baselines
@@ -36,7 +37,14 @@ from lapwing.build.recipe import (
     with_overrides,
 )
 from lapwing.build.schema import Part, parameters_of
-from lapwing.build.seats import against_fixed, is_learnt, make_opponents, measured_against
+from lapwing.build.seats import (
+    against_fixed,
+    check_same_sets,
+    is_learnt,
+    make_opponents,
+    measured_against,
+    weight_sets,
+)
 from lapwing.build.served import asks_server, forget_other_settings, is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan
 
@@ -50,6 +58,7 @@ __all__ = [
     "as_recipe",
     "asks_server",
     "baselines",
+    "check_same_sets",
     "check_solvable",
     "checked_seed",
     "forget_other_settings",
@@ -81,6 +90,8 @@ __all__ = [
     "recipe_names",
     "refuse_served",
     "resolved",
+    "weight_sets",
     "with_game",
     "with_overrides",
+    "with_seats",
 ]

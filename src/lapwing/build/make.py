@@ -4,16 +4,16 @@ import copy
 import functools
 import inspect
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lapwing.build.collectors import Origin, is_cloned, make_collector, play_once
-from lapwing.build.learners import make_learner
-from lapwing.build.pool import forget, make_pool
+from lapwing.build.pipeline import make_pipeline
+from lapwing.build.pool import forget, make_pool, release
 from lapwing.build.schema import Part, bind, constant
-from lapwing.build.seats import against_fixed, learners, make_opponents, seated
+from lapwing.build.seats import against_fixed, learners, make_opponents, seated, weight_sets
 from lapwing.build.served import is_served, refuse_served
 from lapwing.build.stage_plan import StagePlan, invalid_settings
 from lapwing.core import rng
@@ -24,13 +24,21 @@ from lapwing.games.mixture import Mixture
 
 @dataclass
 class Workshop:
-    """What all stages share: the model, its tokenizer, what they were made from, and the ranks that train it."""
+    """What all stages share: the model, its tokenizer, what they were made from, and the ranks that train it.
+
+    `others` are the further models that learn beside it, each by the lowest of its seats.
+    """
 
     model: Any
     tokenizer: Any
     seed: int
     team: Any = None
     origin: Origin | None = None
+    others: dict[int, "Workshop"] = field(default_factory=dict)
+
+    def of_sets(self, sets: Sequence[Sequence[int]]) -> list["Workshop"]:
+        """The model of each set of seats that shares weights, as `weight_sets` tells them."""
+        return [self, *(self.others[min(seats)] for seats in sets[1:])]
 
 
 def make_game(part: Part) -> Game:
@@ -105,6 +113,34 @@ def make_earlier_workshop(
     if lora.has_adapter(shop.model):
         return Workshop(lora.twin(shop.model, weights), shop.tokenizer, shop.seed)
     return make_workshop(stage, shop.seed, weights=weights, trust_remote_code=trust_remote_code)
+
+
+def with_seats(stage: StagePlan, shop: Workshop) -> Workshop:
+    """The same with a model for every further seat that learns with weights of its own; those there stay.
+
+    Initial weights are drawn by the key ("model", run's seed, seat). A run that begins with weights of another takes
+    those of the same seat, or the first model's where the other run had one model for all. What does not learn, as
+    the base of an adapter, is shared.
+
+    Args:
+      stage: the main one.
+      shop: the first model, with what it was built from.
+    """
+    from lapwing.models.frozen import share_frozen
+    from lapwing.training.by_seat import seat_folder
+
+    origin = shop.origin or Origin({})
+    for seat in (min(seats) for seats in weight_sets(stage)[1:]):
+        if seat in shop.others:
+            continue
+        weights = origin.weights
+        if weights is not None and (own := weights.with_name(seat_folder(seat))).is_dir():
+            weights = own
+        seed = rng.fold(0, "model", shop.seed, seat)
+        other = make_workshop(stage, seed, weights=weights, trust_remote_code=origin.trust_remote_code)
+        share_frozen(other.model, shop.model)
+        shop.others[seat] = other
+    return shop
 
 
 def make_agent(stage: StagePlan, shop: Workshop, *, taught: bool = False) -> Any:
@@ -183,11 +219,12 @@ def greedy(agent: Any) -> Any:
 def make_stage(stage: StagePlan, shop: Workshop) -> Any:
     """Everything that the loop needs for one stage."""
     from lapwing.training.alarms import Alarms
-    from lapwing.training.credited import no_credit
     from lapwing.training.stages import Stage
 
     refuse_served(stage)
-    agent = make_agent(stage, shop, taught=True)
+    shops = shop.of_sets(weight_sets(stage))
+    agents = [make_agent(stage, one, taught=True) for one in shops]
+    agent = agents[0]
     game = make_game(stage.game)
     from lapwing.games.game import for_split
 
@@ -196,7 +233,7 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
     )
     sampler, situation = _with_situation(stage, agent, game, sampler)
     past = make_past(stage, shop, agent)
-    collector = make_collector(stage, shop, agent, local_collector(stage, agent, past))
+    collector = make_collector(stage, shop, agent, local_collector(stage, agents, past))
     return Stage(
         name=stage.name,
         iterations=stage.settings.iterations,
@@ -209,19 +246,11 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
         sampler=collector if is_cloned(stage) else sampler,
         collector=collector,
         policy=agent,
-        credit=no_credit if stage.credit is None else bind(stage.credit),
-        credit_level="step" if stage.credit is None else constant(stage.credit, "LEVEL", "step"),
-        make_annotators=functools.partial(_make_annotators, stage, shop, situation),
-        shaping=[bind(part) for part in stage.shaping],
-        filters=[bind(part) for part in stage.filters],
-        pairs=None if stage.pairs is None else bind(stage.pairs),
-        modulation=[bind(part) for part in stage.modulation],
-        selection=bind(stage.selection),
-        aggregation=bind(stage.aggregation),
-        make_learner=functools.partial(make_learner, stage, shop),
-        forget=functools.partial(forget, agent, past),
+        others=agents[1:],
+        **make_pipeline(stage, shops, functools.partial(_make_annotators, stage, situation)),
+        forget=functools.partial(forget, agents, past),
         # Not every generator keeps something on the learner's device.
-        release=getattr(agent.generator, "release", lambda: None),
+        release=functools.partial(release, agents),
     )
 
 
@@ -242,20 +271,20 @@ def make_past(stage: StagePlan, shop: Workshop, agent: Any, *, is_sent: bool = F
     return make_pool(stage, agent, shop.model, generator, is_sent=is_sent)
 
 
-def local_collector(stage: StagePlan, agent: Any, past: Any = None) -> Any:
+def local_collector(stage: StagePlan, agents: Sequence[Any], past: Any = None) -> Any:
     """The collector that plays a stage in this process.
 
     Args:
       stage: its settings.
-      agent: who learns.
-      past: frozen versions of it, where they play.
+      agents: who learn, one for each set of weights.
+      past: frozen versions of the first, where they play.
     """
     from lapwing.policies.agent import InvalidRule
     from lapwing.rollout.collector import LocalCollector
 
     return LocalCollector(
-        agent,
-        opponents=seated(stage, agent, past),
+        agents[0],
+        opponents=seated(stage, agents, past),
         learners=learners(stage),
         invalid=InvalidRule(**invalid_settings(stage.policy)),
         deadline_seconds=stage.settings.deadline_seconds,
@@ -283,7 +312,7 @@ def _with_situation(stage: StagePlan, agent: Any, game: Game, sampler: Any) -> t
     )
 
 
-def _make_annotators(stage: StagePlan, shop: Workshop, situation: Any, reference: Path) -> list[Any]:
+def _make_annotators(stage: StagePlan, situation: Any, shop: Workshop, reference: Path) -> list[Any]:
     """Each is given what its constructor asks for by name, besides its settings."""
     given = {
         "model": shop.model,

@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lapwing.build.seats import pool_settings
@@ -43,13 +43,24 @@ def make_pool(
     )
 
 
-def forget(agent: Any, past: Any) -> None:
+def forget(agents: Sequence[Any], past: Any) -> None:
     """Empty what generators remember of weights that have changed, and of those that have not.
 
     Args:
-      agent: who learns.
-      past: its pool, if there is one.
+      agents: who learn.
+      past: the pool of the first, if there is one.
     """
-    agent.generator.forget()
+    for agent in agents:
+        agent.generator.forget()
     if past is not None:
         past.forget()
+
+
+def release(agents: Sequence[Any]) -> None:
+    """Give back what generators hold on the learner's device.
+
+    Args:
+      agents: who learn.
+    """
+    for agent in agents:
+        getattr(agent.generator, "release", lambda: None)()

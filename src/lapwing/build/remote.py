@@ -55,4 +55,4 @@ def make_remote(
     )
     agent = make_agent(found[0], shop, taught=True)
     past = make_past(found[0], shop, agent, is_sent=True)
-    return local_collector(found[0], agent, past), shop.model
+    return local_collector(found[0], [agent], past), shop.model

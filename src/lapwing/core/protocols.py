@@ -204,6 +204,49 @@ class Critic(Annotator, Protocol):
         ...
 
 
+class Learner(Protocol):
+    """Turns batches with advantages and weights into new weights of what plays.
+
+    Attributes:
+      version: of the weights; it grows with every update.
+      fault: why the last update was left out; empty where it was not.
+      safe_point: is called before every micro-batch, and may raise: the update is given up.
+    """
+
+    version: int
+    fault: str
+    safe_point: Callable[[], None]
+
+    @property
+    def scorer(self) -> Any:
+        """What scores replies; its `batch_tokens` may shrink where memory runs out."""
+        ...
+
+    def update(
+        self,
+        batch: Any,
+        advantage: np.ndarray,
+        weight: np.ndarray,
+        *,
+        progress: float = 0.0,
+        given: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, float]:
+        """Learn from a batch, with an advantage and a weight for each token; metrics by name."""
+        ...
+
+    def finish(self) -> None:
+        """End a stage."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What must be saved for an exact resume, as tensors by name; `version` is saved beside it."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Any], version: int) -> None:
+        """Take back what `state` returned."""
+        ...
+
+
 class Ranks(Protocol):
     """Several processes that hold the same batch and make one update together, each from its share of the pairs.
 
@@ -248,6 +291,7 @@ class Coordinator(Protocol):
         max_tokens: int,
         tensors: dict[str, Any],
         state: dict[str, Any],
+        others: Mapping[str, Any] | None = None,
     ) -> None:
         """Write a checkpoint; it is whole when this returns."""
         ...

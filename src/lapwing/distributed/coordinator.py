@@ -1,6 +1,7 @@
 """How a session acts on several ranks: rank 0 writes, all agree, and what is sharded is saved by all."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class RankCoordinator:
         max_tokens: int,
         tensors: dict[str, torch.Tensor],
         state: dict[str, Any],
+        others: Mapping[str, Any] | None = None,
     ) -> None:
         """Write a checkpoint together; it is whole when this returns.
 
@@ -73,6 +75,7 @@ class RankCoordinator:
                     max_tokens=max_tokens,
                     tensors={name: tensor for name, tensor in tensors.items() if name not in shards},
                     state={**state, "ranks": self.ranks.size},
+                    others=others,
                     also=lambda folder: _move(scratch, folder / _SHARDS) if shards else None,
                 )
         except OSError as error:

@@ -1,5 +1,6 @@
 """What a model takes in memory and on disk, foretold from its sizes: nothing is downloaded and nothing allocated."""
 
+import dataclasses
 import functools
 import importlib.resources
 import tomllib
@@ -167,6 +168,18 @@ class Footprint:
     cache: int
     version: int
     checkpoint: int
+
+    def of_models(self, number: int) -> "Footprint":
+        """The same for several models that learn one after the other; tensors that are not trained they share."""
+        return dataclasses.replace(
+            self,
+            weights=self.weights + (number - 1) * self.version,
+            masters=number * self.masters,
+            moments=number * self.moments,
+            # Those of an update stay until the next one of the same model.
+            gradients=number * self.gradients,
+            checkpoint=number * self.checkpoint,
+        )
 
     @property
     def standing(self) -> int:

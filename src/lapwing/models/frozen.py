@@ -27,3 +27,17 @@ def frozen_twin(model: Any, weights: Mapping[str, torch.Tensor]) -> Any:
     }
     given = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers()) if id(tensor) not in own}
     return copy.deepcopy(model, {**given, **own}).requires_grad_(False).eval()
+
+
+def share_frozen(model: torch.nn.Module, like: torch.nn.Module) -> None:
+    """Let a model take the tensors that do not learn from another of the same kind, so that they are held once.
+
+    Args:
+      model: whose own are dropped.
+      like: whose are taken.
+    """
+    given = dict(like.named_parameters(remove_duplicate=False))
+    for name, weight in list(model.named_parameters(remove_duplicate=False)):
+        if not weight.requires_grad:
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, given[name])

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ def save_checkpoint(
     max_tokens: int,
     tensors: dict[str, torch.Tensor],
     state: dict[str, Any],
+    others: Mapping[str, Any] | None = None,
     also: Callable[[Path], None] | None = None,
 ) -> None:
     """Write `model/` and `state/` whole or not at all: a temporary folder, hashes last, one rename.
@@ -55,6 +56,7 @@ def save_checkpoint(
       max_tokens: the reply budget, for the generation settings of the exported model.
       tensors: moments and averages of the learner.
       state: everything else that a resume needs, as JSON.
+      others: models that learn beside it, by the name of the folder of each.
       also: writes further files into the folder of the state, which it is given.
 
     Raises:
@@ -62,7 +64,8 @@ def save_checkpoint(
     """
     temporary = temporary_beside(target)
     try:
-        _write_parts(temporary, model, tokenizer, max_tokens=max_tokens, tensors=tensors, state=state, also=also)
+        models = {"model": model, **(others or {})}
+        _write_parts(temporary, models, tokenizer, max_tokens=max_tokens, tensors=tensors, state=state, also=also)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         entries = {str(path.relative_to(temporary)): _entry(path) for path in files}
         write_json(temporary / _MANIFEST, {"schema_version": SCHEMA_VERSION, "files": entries})
@@ -81,7 +84,7 @@ def save_checkpoint(
 
 def _write_parts(
     folder: Path,
-    model: Any,
+    models: Mapping[str, Any],
     tokenizer: Any,
     *,
     max_tokens: int,
@@ -90,7 +93,8 @@ def _write_parts(
     also: Callable[[Path], None] | None,
 ) -> None:
     try:
-        save_model(folder / "model", model, tokenizer, max_tokens=max_tokens)
+        for name, model in models.items():
+            save_model(folder / name, model, tokenizer, max_tokens=max_tokens)
         (folder / "state").mkdir()
         if tensors:
             save_file(tensors, folder / "state" / "learner.safetensors")

@@ -4,9 +4,9 @@ from collections import ChainMap
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from lapwing.core.protocols import Learner
 from lapwing.training.clock import Clock
 from lapwing.training.credited import CreditedRollout
-from lapwing.training.learner import Learner
 from lapwing.training.lessons import make_lesson
 from lapwing.training.metrics import rollout_metrics
 from lapwing.training.review import play_and_review

@@ -158,10 +158,14 @@ _PLACES = {
     **dict.fromkeys(("past_episodes", "past_return", "past_success"), "version"),
 }
 _OPEN = re.compile(f"({'|'.join(_PLACES)}):.*")
+# What is of one set of weights, where seats have weights of their own.
+_OF_SEAT = re.compile(r"(policy|update|critic)/\w+(?=:[0-9]+$)")
 
 
 def as_described(name: str) -> str:
     """The name under which a logged metric is described in `METRICS`."""
+    if of_seat := _OF_SEAT.match(name):
+        return of_seat[0]
     return _OPEN.sub(lambda found: f"{found[1]}:<{_PLACES[found[1]]}>", name)
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 
 from lapwing.core.errors import LapwingError
-from lapwing.core.protocols import Coordinator
+from lapwing.core.protocols import Coordinator, Learner
 from lapwing.models import lora
 from lapwing.models.pretrained import load_in_place
 from lapwing.training.checkpoint import by_age, delete, is_whole, prune
-from lapwing.training.learner import Learner
 from lapwing.training.run_folder import RunFolder, finite
 from lapwing.training.stage_memory import StageMemory, as_tensors, from_checkpoint, put_back, remembered
 from lapwing.training.stages import Stage
@@ -29,7 +28,7 @@ class RunState:
     Randomness needs no saving: every stream is keyed by names (seed, iteration, group, …) and none by call order.
 
     Attributes:
-      folder, coordinator, model, tokenizer, max_tokens: of the session.
+      folder, coordinator, model, tokenizer, max_tokens, others: of the session.
       totals: of the stage so far.
       rollbacks: since the last finite update.
     """
@@ -39,6 +38,7 @@ class RunState:
     model: Any
     tokenizer: Any
     max_tokens: int
+    others: Mapping[str, Any] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=dict)
     rollbacks: int = 0
 
@@ -117,7 +117,13 @@ class RunState:
             max_tokens=self.max_tokens,
             tensors=tensors,
             state=state,
+            others=self.others,
         )
+
+    def load_weights(self, folder: Path) -> None:
+        """Load the weights that `write` wrote, in place."""
+        for name, model in {"model": self.model, **self.others}.items():
+            load_weights(model, folder / name)
 
     def restore(
         self, stage: Stage, learner: Learner, checkpoint: Path
@@ -128,7 +134,7 @@ class RunState:
           The iteration to go on with, all tensors, and the row that waits for its evaluation, if one does.
         """
         tensors, state = self.coordinator.load(checkpoint)
-        load_weights(self.model, checkpoint / "model")
+        self.load_weights(checkpoint)
         learner.restore(tensors, int(state["learner_version"]))
         if state["batch_tokens"] is not None:
             # It may have been made smaller where memory ran out.
@@ -158,7 +164,7 @@ class RunState:
         if not self.coordinator.agreed(self.coordinator.writes and is_whole(path), "whether a checkpoint is whole"):
             raise LapwingError(f"Updates are not finite, and {path}, to which the run would roll back, is not whole.")
         tensors, _ = self.coordinator.load(path)
-        load_weights(self.model, path / "model")
+        self.load_weights(path)
         learner.restore(tensors, learner.version + 1)
         restore_critics(stage, tensors)
         stage.load(learner.version)
@@ -173,11 +179,11 @@ def name_of(stage: Stage, done: int) -> str:
 
 
 def restore_critics(stage: Stage, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Give the critics of a stage back what a checkpoint holds of them."""
-    if tensors:
-        for number, critic in enumerate(stage.critics):
-            prefix = f"critic.{number}."
-            critic.restore({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+    """Give the critics of a stage back what a checkpoint holds of them; number 0 is older than they are."""
+    for number, critic in enumerate(stage.critics):
+        prefix = f"critic.{number}."
+        if own := {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}:
+            critic.restore(own)
 
 
 def load_weights(model: torch.nn.Module, folder: Path) -> None:

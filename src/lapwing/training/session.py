@@ -11,17 +11,16 @@ from typing import Any
 import torch
 
 from lapwing.core.errors import LapwingError, NonFiniteError
-from lapwing.core.protocols import Coordinator
+from lapwing.core.protocols import Coordinator, Learner
 from lapwing.training.checkpoint import Alone, by_age, delete, is_whole
 from lapwing.training.clock import Clock
 from lapwing.training.credited import CreditedRollout
 from lapwing.training.heartbeat import Doing, Heartbeat
 from lapwing.training.interruption import Interrupted, Interruption
-from lapwing.training.learner import Learner
 from lapwing.training.loop import iterate
 from lapwing.training.resumption import Position
 from lapwing.training.run_folder import RunFolder
-from lapwing.training.run_state import MOST_ROLLBACKS, RunState, load_weights, name_of, restore_critics
+from lapwing.training.run_state import MOST_ROLLBACKS, RunState, name_of, restore_critics
 from lapwing.training.stage_memory import StageMemory, put_back, remembered
 from lapwing.training.stages import Stage
 
@@ -49,6 +48,7 @@ class Session:
         a stage which begins has `doing`, a function that tells what is done at any later moment.
       warm_start_cache: where the weights after the warm-start stages are kept; None keeps none.
       coordinator: who writes, and what is agreed, where several processes run this session.
+      others: models that learn beside it, by the name of the folder of each in a checkpoint.
     """
 
     folder: RunFolder
@@ -60,13 +60,14 @@ class Session:
     watch: Callable[[dict[str, Any]], None]
     warm_start_cache: Path | None = None
     coordinator: Coordinator = field(default_factory=Alone)
+    others: Mapping[str, Any] = field(default_factory=dict)
     _interruption: Interruption = field(default_factory=Interruption)
     _heartbeat: Heartbeat | None = None
     _now: Stage | None = None
 
     def __post_init__(self) -> None:
         """Know where the state is kept."""
-        self._state = RunState(self.folder, self.coordinator, self.model, self.tokenizer, self.max_tokens)
+        self._state = RunState(self.folder, self.coordinator, self.model, self.tokenizer, self.max_tokens, self.others)
 
     def run(self, position: Position | None = None) -> None:
         """Run every stage, from the beginning or from a position.
@@ -137,7 +138,7 @@ class Session:
             return False
         cache = self.warm_start_cache
         if cache is not None and at.checkpoint is None and self._is_whole(cache):
-            load_weights(self.model, cache / "model")
+            self._state.load_weights(cache)
             for row in self.coordinator.load(cache)[1]["rows"]:
                 self.folder.append_metrics(row)
             self._tell({"event": "cached", "stage": self.stages[0].name})

@@ -80,4 +80,6 @@ def _past(stage: Stage) -> PastVersions | None:
 
 def _remembering(stage: Stage) -> list[Remembering]:
     methods = (*stage.shaping, *stage.filters, stage.credit, *stage.modulation, stage.selection)
-    return [method for method in methods if isinstance(method, Remembering)]
+    # Seats with weights of their own each have a method of their own.
+    each = (one for method in methods for one in getattr(method, "methods", (method,)))
+    return [method for method in each if isinstance(method, Remembering)]

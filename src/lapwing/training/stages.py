@@ -9,11 +9,10 @@ import numpy as np
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import UserError
 from lapwing.core.pair_batch import PairBatch
-from lapwing.core.protocols import Annotator, Collector, Critic, Policy, RemoteCollector, Sampler
+from lapwing.core.protocols import Annotator, Collector, Critic, Learner, Policy, RemoteCollector, Sampler
 from lapwing.core.types import Match, Selection
 from lapwing.training.alarms import Alarms
 from lapwing.training.heartbeat import Activity
-from lapwing.training.learner import Learner
 
 
 @dataclass
@@ -22,9 +21,8 @@ class Stage:
 
     Attributes:
       name: of the stage; "main" is the last.
-      iterations: play-and-learn cycles.
-      seed: of the run.
-      sampler, collector, policy: who draws, who plays, who decides.
+      iterations, seed: play-and-learn cycles; of the run.
+      sampler, collector, policy, others: who draws, plays and decides, and policies with weights of their own.
       shaping, …, aggregation: the pipeline, with settings bound; credit_level: "step" or "token", the advantage's axis.
       make_learner, make_annotators: with a fresh optimiser; given the Hugging Face folder of the reference weights.
       annotators, alarms: add columns to what was played; look at every row of metrics.
@@ -46,6 +44,7 @@ class Stage:
     make_learner: Callable[[], Learner]
     forget: Callable[[], None]
     release: Callable[[], None] = lambda: None
+    others: Sequence[Policy] = ()
     make_annotators: Callable[[Path], list[Annotator]] = lambda _: []
     annotators: Sequence[Annotator] = ()
     shaping: Sequence[Callable[[EpisodeBatch], EpisodeBatch]] = ()
@@ -78,7 +77,8 @@ class Stage:
 
     def load(self, version: int) -> None:
         """The model's weights changed in place to this version: forget what was computed with the old ones."""
-        self.policy.version = version
+        for policy in (self.policy, *self.others):
+            policy.version = version
         self.forget()
         if self.remote:
             self.remote.publish(version)
