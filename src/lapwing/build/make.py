@@ -222,7 +222,7 @@ def make_stage(stage: StagePlan, shop: Workshop) -> Any:
     from lapwing.training.stages import Stage
 
     refuse_served(stage)
-    shops = shop.of_sets(weight_sets(stage))
+    shops = with_seats(stage, shop).of_sets(weight_sets(stage))
     agents = [make_agent(stage, one, taught=True) for one in shops]
     agent = agents[0]
     game = make_game(stage.game)
