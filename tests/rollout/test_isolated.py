@@ -7,6 +7,8 @@ import pytest
 
 from lapwing import build
 from lapwing.core.errors import UserError
+from lapwing.games.adapters.gymnasium import from_gymnasium
+from lapwing.games.adapters.pettingzoo import from_pettingzoo
 from lapwing.games.frozen_lake import FrozenLake
 from lapwing.games.key_door import KeyDoor
 from lapwing.games.search_qa import SearchQa
@@ -24,6 +26,10 @@ GAMES = {
     "tic-tac-toe": (TicTacToe(), LegalRandom(), {1: LegalRandom()}),
     "rooms": (KeyDoor(), LegalRandom(), {}),
     "search": (SearchQa(), Heuristic(), {}),
+    "pole": (from_gymnasium("CartPole-v1", actions={"push left": 0, "push right": 1}), LegalRandom(), {}),
+    "taxi": (from_gymnasium("Taxi-v4", options={"is_rainy": True}, legal_actions="mask"), LegalRandom(), {}),
+    "hands": (from_pettingzoo("rps_v2"), LegalRandom(), {1: LegalRandom()}),
+    "board": (from_pettingzoo("tictactoe_v3"), LegalRandom(), {1: LegalRandom()}),
 }
 
 

@@ -9,7 +9,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from pettingzoo.classic.tictactoe import tictactoe as tictactoe_v3
 from pettingzoo.utils import parallel_to_aec, wrappers
 
-from lapwing.core.errors import GameError
+from lapwing.core.errors import GameError, UserError
 from lapwing.core.rng import generator
 from lapwing.games.adapters.pettingzoo import Pettingzoo, from_pettingzoo, to_pettingzoo
 from lapwing.games.adapters.textarena import Textarena
@@ -253,3 +253,19 @@ def test_a_game_of_any_texts_goes_out_with_the_texts_that_are_given():
     assert env.rewards == {"player_0": 1.0, "player_1": -1.0}
     space = env.observation_space("player_0")
     assert isinstance(space, Dict)
+
+
+def test_settings_that_cannot_be_are_said_and_lists_are_taken():
+    game = from_pettingzoo("rps_v2", actions=["r", "p", "s"], rewards=[-1, 1])
+    assert game.legal(game.initial(generator(0)), 1) == ("r", "p", "s")
+    assert game.reward_range == (-1.0, 1.0)
+    with pytest.raises(UserError, match=r"no setting 'max_cycles'.*go into settings=\{"):
+        from_pettingzoo("rps_v2", max_cycles=3)
+    with pytest.raises(UserError, match="game.settings is a table".replace(".", r"\.")):
+        from_pettingzoo("rps_v2", settings=[3])
+    for rewards in ((1,), ("a", "b"), (2, 1)):
+        with pytest.raises(UserError, match="the lowest and the highest reward"):
+            from_pettingzoo("rps_v2", rewards=rewards)
+    one = Leavers()
+    with pytest.raises(UserError, match="returned the same one twice"):
+        _ = from_pettingzoo(lambda: one).num_players

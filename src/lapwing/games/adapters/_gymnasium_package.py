@@ -67,12 +67,12 @@ def _unknown(name: str) -> str:
     close = closest(bare, known) or ([] if space else closest(bare, [spec.id for spec in newest.values()]))
     said = [f"{package}:{other}" if package else other for other in close]
     hint = f"did you mean {' or '.join(said)}?" if said else "gymnasium.pprint_registry() lists those that it has."
-    more = (
-        ""
-        if package
-        else (" One of another package is named with the module that registers it, as in 'ale_py:ALE/Pong-v5'.")
+    if said or package:
+        return f"Gymnasium has no environment {shown(name)}; {hint}"
+    return (
+        f"Gymnasium has no environment {shown(name)}; {hint} One of another package is named with the module that "
+        "registers it, as in 'ale_py:ALE/Pong-v5'."
     )
-    return f"Gymnasium has no environment {shown(name)}; {hint}{more}"
 
 
 def _refuse_reserved(options: Mapping[str, Any]) -> None:

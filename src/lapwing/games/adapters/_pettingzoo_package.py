@@ -72,7 +72,7 @@ def _module(name: str) -> ModuleType:
                     warnings.simplefilter("ignore", DeprecationWarning)
                     return importlib.import_module(full)
             except ImportError as error:
-                raise UserError(f"{name} needs a package that is not installed ({error}): {_INSTALL}.") from error
+                raise UserError(f"{name} needs a package that is not installed: {error}.") from error
     known = ", ".join(sorted(KNOWN))
     raise UserError(
         f"PettingZoo has no environment {shown(name)}; such are {known}. One of another package is given from Python: "

@@ -1,15 +1,17 @@
 """PettingZoo: its environments as games, and games as its environments."""
 
+import dataclasses
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from types import NoneType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from lapwing.core.errors import UserError, nearest
+from lapwing.core.errors import UserError, nearest, shown
 from lapwing.core.rng import generator
 from lapwing.core.storage import canonical_json
 from lapwing.core.types import Transition, View
@@ -95,8 +97,11 @@ class Pettingzoo:
                 raise UserError(f"game.{name} is not '{value}'; {nearest(str(value), options)}")
         if self.api not in (None, "aec", "parallel"):
             raise UserError(f"game.api is 'aec' or 'parallel', not '{self.api}'.")
-        if self.rewards is not None and not (np.isfinite(self.rewards).all() and self.rewards[0] <= self.rewards[1]):
-            raise UserError(f"game.rewards is the lowest and the highest reward of a step, not {list(self.rewards)}.")
+        if self.rewards is not None:
+            object.__setattr__(self, "rewards", _bounds(self.rewards))
+        if not isinstance(self.settings, (Mapping, NoneType)):
+            raise UserError(f"game.settings is a table of keyword arguments, not {shown(self.settings)}.")
+        object.__setattr__(self, "actions", tuple(self.actions))  # from Python it may be a list
         object.__setattr__(self, "_key", canonical_json(self.settings or {}))
 
     @property
@@ -211,6 +216,16 @@ class Pettingzoo:
         return _replayer(self)
 
 
+def _bounds(rewards: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(bound) for bound in rewards)
+    except (TypeError, ValueError):
+        low, high = np.nan, np.nan
+    if not -np.inf < low <= high < np.inf:
+        raise UserError(f"game.rewards is the lowest and the highest reward of a step, not {shown(rewards)}.")
+    return low, high
+
+
 @dataclass(frozen=True)
 class _Facts:
     """What an environment says of itself, and what is known of it."""
@@ -225,6 +240,11 @@ class _Facts:
 @lru_cache(maxsize=64)
 def _facts(game: Pettingzoo) -> _Facts:
     env = environment_of(game.env, game.settings or {}, game.api)
+    if environment_of(game.env, game.settings or {}, game.api).unwrapped is env.unwrapped:
+        raise UserError(
+            "The function that makes the environment returned the same one twice; matches are played side by side, so "
+            "that each needs one of its own: let the function make it."
+        )
     agents = getattr(env, "possible_agents", None)
     if not agents:
         raise UserError(f"{name_of(env)} does not say who may play (`possible_agents`), so that there are no seats.")
@@ -294,6 +314,13 @@ def from_pettingzoo(env: Any, **settings: Any) -> Pettingzoo:
       env: its name, a module with `env` or `parallel_env`, a function that makes one, or an environment.
       settings: further settings of the game `pettingzoo`, and keyword arguments of the environment in `settings`.
     """
+    names = {field.name for field in dataclasses.fields(Pettingzoo) if field.init}
+    for name in settings:
+        if name not in names:
+            raise UserError(
+                f"from_pettingzoo has no setting {shown(name)}; {nearest(name, names)} Keyword arguments of the "
+                "environment go into settings={…}."
+            )
     return Pettingzoo(env, **settings)
 
 
