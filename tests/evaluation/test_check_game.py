@@ -200,6 +200,8 @@ def test_what_breaks_no_promise_is_noted(check):
     notes = " ".join(json.loads(out)["notes"])
     assert "Who succeeded got 0 on average and who did not 1, over 20 matches" in notes
     assert "the first of them 'going " in notes
+    # It lists no words, and its first view holds neither the rungs nor the steps of later ones.
+    assert "A tiny model would not know the word '1' (seed 0, decision 1)" in notes
     code, out, _ = check("planted:UpsideDown", "--set", "never=true", "--matches", "3", "--max-steps", "8")
     assert "No match ended by the rules of the game; only the step cap ends one." in out
 

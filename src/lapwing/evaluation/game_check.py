@@ -14,6 +14,7 @@ from lapwing.games._watchdog import Position, Stuck, watched
 from lapwing.games.contract import PROMISES, Broken, Findings, choose, look_at_game
 from lapwing.games.tools.dialogue import ToolGame
 from lapwing.policies.parsers import Bare, Hierarchical, Tags
+from lapwing.policies.renderers import Coordinates
 from lapwing.policies.tool_parser import ToolUse
 
 # Matches whose memory is measured, again and again.
@@ -162,6 +163,7 @@ class _Check:
             (("no leak",), self.whole("no leak", lambda: _look_at_memory(game, findings, numbers, self.max_steps))),
             (("memory",), self.whole("memory", self.weigh)),
             (("null agents",), self.whole("null agents", lambda: self.play_null(null_matches))),
+            ((), self.read),
         ]
 
     def time(self) -> None:
@@ -193,6 +195,11 @@ class _Check:
     def weigh(self) -> None:
         """Look at the memory that matches leave behind."""
         _look_at_bytes(self.game, self.findings, self.numbers[:_MEMORY_MATCHES], self.max_steps)
+
+    def read(self) -> None:
+        """Look for words that a tiny model would not know."""
+        if not {"settings", "plays"} & self.findings.broken.keys():
+            self.findings.attempt((), lambda: self.notes.extend(_about_words(self.game, self.numbers, self.max_steps)))
 
     def play_null(self, matches: int) -> None:
         """Let agents play that never look."""
@@ -328,6 +335,29 @@ def _notes(game: Any, findings: Findings, played: Sequence[NullReturns], ceiling
         yield "The game is not restorable: no state was stepped twice, and its live environments were not compared."
     if game.num_players > 1 and played:
         yield "Null agents sat in seat 0, against random play."
+
+
+def _about_words(game: Any, numbers: Sequence[int], max_steps: int) -> Iterator[str]:
+    """What a tiny model, made as a recipe makes it, would not know of later views."""
+    renderer, parser = Coordinates(), Bare()
+    # As `build` collects them: what the game lists, and what its first views and actions hold.
+    known: set[str] = set(getattr(game, "words", set)())
+    start = game.initial(generator("words"))
+    for player in range(game.num_players):
+        known |= renderer.words(game.view(start, player)) | parser.words(game.legal(start, player) or ())
+    for number in numbers:
+        for step, (state, player, legal) in enumerate(_positions(game, number, max_steps)):
+            if legal is None:
+                return
+            said = {
+                word for message in renderer.messages(game.view(state, player)) for word in message["content"].split()
+            }
+            if lacking := sorted((said | parser.words(legal)) - known):
+                yield (
+                    f"A tiny model would not know the word {lacking[0]!r} (seed {number}, decision {step}): list in "
+                    "words() all that views and actions may hold. A renderer of your own may need others."
+                )
+                return
 
 
 def _about_endings(findings: Findings) -> Iterator[str]:

@@ -269,8 +269,8 @@ class ChatFormat:
             missing = sorted(word for word in words if unknown in self._ids(word))
             if missing:
                 raise UserError(
-                    f"The model's vocabulary lacks the words {', '.join(missing)}; "
-                    "it was made for another game, size or renderer."
+                    f"The model's vocabulary lacks the words {', '.join(missing)}; it was made for another game, size "
+                    "or renderer, or the game's words() do not list all that its views may hold."
                 )
         return np.array(ids, dtype=np.int32)
 
