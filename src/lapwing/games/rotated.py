@@ -93,9 +93,10 @@ class Rotated:
 
     @property
     def null_ceiling(self) -> float | None:
-        """That of the game in which who begins is drawn, where the game has such a setting."""
-        drawn = dataclasses.replace(self.inner, first=None) if hasattr(self.inner, "first") else None
-        return getattr(drawn, "null_ceiling", None)
+        """That of the game in which who begins is drawn, or what the game says of it."""
+        if hasattr(self.inner, "first"):
+            return getattr(dataclasses.replace(self.inner, first=None), "null_ceiling", None)
+        return getattr(self.inner, "rotated_null_ceiling", None)
 
     def for_split(self, split: str) -> "Rotated":
         """The game restricted to one split."""

@@ -14,10 +14,12 @@ import lapwing
 from lapwing.core.errors import GameError, UserError
 from lapwing.core.rng import generator
 from lapwing.core.types import Match, Transition
+from lapwing.evaluation.null_agents import null_returns
 from lapwing.games.adapters.pettingzoo import Pettingzoo, from_pettingzoo, to_pettingzoo
 from lapwing.games.connect_four import ConnectFour
 from lapwing.games.contract import check_game
 from lapwing.games.frozen_lake import FrozenLake
+from lapwing.games.rotated import Rotated
 from lapwing.games.tic_tac_toe import TicTacToe
 from lapwing.policies.baselines import Random
 from lapwing.rollout.play import play
@@ -71,6 +73,13 @@ def test_tic_tac_toe_has_its_5478_positions_and_each_pays_what_ours_pays():
     assert {shown(game, state) for state in seen} == {shown(ours, state) for state in own_seen}
     own = {shown(ours, state): paid for state, paid in own_ended.items()}
     assert {shown(game, state): paid for state, paid in ended.items()} == own
+
+
+def test_who_never_looks_is_paid_the_same_in_every_seat_as_at_our_tic_tac_toe():
+    rotated = Rotated(game={"name": "pettingzoo"})
+    assert rotated.null_ceiling == Rotated(game={"name": "tic_tac_toe"}).null_ceiling
+    assert not any(found.exceeds(rotated.null_ceiling) for found in null_returns(rotated, range(200)))
+    assert Rotated(game={"name": "pettingzoo", "env": "connect_four_v3"}).null_ceiling is None
 
 
 def test_a_cell_is_where_its_name_says():

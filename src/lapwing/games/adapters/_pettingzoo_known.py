@@ -36,6 +36,7 @@ class Known:
       reward_range: lowest and highest reward of a step.
       wins: a positive return is a success.
       null_ceiling: what seat 0 is paid at most, on average, who plays without looking against random play.
+      rotated_null_ceiling: the same, where it is drawn on which seat that player sits.
     """
 
     actions: tuple[str, ...] = ()
@@ -45,6 +46,7 @@ class Known:
     reward_range: tuple[float, float] | None = None
     wins: bool = False
     null_ceiling: float | None = None
+    rotated_null_ceiling: float | None = None
 
 
 def plain(value: Any) -> Any:
@@ -105,7 +107,7 @@ def _last_hand(observation: Any) -> PettingzooView:
 
 
 KNOWN = {
-    "tictactoe_v3": Known(_CELL_NAMES, _tic_tac_toe, "none", True, (-1.0, 1.0), True, 0.75),
+    "tictactoe_v3": Known(_CELL_NAMES, _tic_tac_toe, "none", True, (-1.0, 1.0), True, 0.75, 0.27),
     "connect_four_v3": Known(_COLUMN_NAMES, _connect_four, "none", True, (-1.0, 1.0), True),
     "rps_v2": Known(_HANDS[:3], _last_hand, "none", False, (-1.0, 1.0), True),
 }

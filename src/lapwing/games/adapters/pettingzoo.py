@@ -172,8 +172,8 @@ class Pettingzoo:
         return found
 
     def __getattr__(self, name: str) -> Any:
-        if name == "null_ceiling" and self._facts.known.null_ceiling is not None:
-            return self._facts.known.null_ceiling
+        if name in ("null_ceiling", "rotated_null_ceiling") and getattr(self._facts.known, name) is not None:
+            return getattr(self._facts.known, name)
         # Only where nothing is drawn, the outcomes can be listed.
         if name == "outcomes" and self._facts.chance != "steps":
             return self._outcomes
