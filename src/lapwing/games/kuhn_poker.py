@@ -54,8 +54,8 @@ class KuhnPoker:
     call, or a pass after a bet.
 
     Reward: the chips that the player won or lost, at the end: ±1 without a bet or when somebody gives way, ±2 after a
-    call. Who takes the pot succeeds. The player who begins has the value −1/18 in equilibrium; with `first` left out
-    the game is fair.
+    call. Nobody succeeds: chips count, and not how many pots. The player who begins has the value −1/18 in equilibrium;
+    with `first` left out the game is fair.
 
     Reference: Kuhn 1950, "A Simplified Two-Person Poker", in Contributions to the Theory of Games I.
       https://doi.org/10.1515/9781400881727-010
@@ -69,7 +69,7 @@ class KuhnPoker:
     num_players: ClassVar[int] = 2
     reward_range: ClassVar[tuple[float, float]] = (-2.0, 2.0)
     restorable: ClassVar[bool] = True
-    has_success: ClassVar[bool] = True
+    has_success: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.first not in (None, 0, 1):
@@ -120,8 +120,7 @@ class KuhnPoker:
         winner = 1 - mover if gave_way else int(CARDS.index(state.cards[1]) > CARDS.index(state.cards[0]))
         won = 2.0 if moves[-1] == "bet" else 1.0
         reward = {winner: won, 1 - winner: -won}
-        success = {winner: True, 1 - winner: False}
-        return [(1.0, Transition(after, reward, terminated=True, success=success))]
+        return [(1.0, Transition(after, reward, terminated=True))]
 
     def heuristic(self, state: KuhnPokerState, player: int) -> str:
         """Honest play: bet and call with the king alone."""
