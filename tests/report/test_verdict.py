@@ -5,6 +5,7 @@ from lapwing.report.verdict import (
     headline_metric,
     interval_text,
     margins,
+    matches,
     number,
     part_table,
     reference_notes,
@@ -164,6 +165,19 @@ def test_references_are_rows_below_the_policies_with_a_return_only(make_evaluati
     assert set(rows[2].cells.values()) == {"11.830", "–"}
     assert rows[3].cells["return"] == "0.250"
     assert reference_notes(evaluation) == ["best known: the heuristic", "null ceiling: no-op and others"]
+
+
+def test_games_of_several_players_name_the_others(make_evaluation):
+    evaluation = make_evaluation(trained=0.9, untrained=0.1)
+    alone = matches(evaluation)
+    assert matches(evaluation | {"opponents": {}}) == alone
+    assert matches(evaluation | {"opponents": {"1": "random"}}) == f"{alone} against random"
+    assert matches(evaluation | {"opponents": {"1": "random", "2": "random"}}) == f"{alone} against random"
+    three = {"1": "random", "2": "heuristic", "3": "random"}
+    assert matches(evaluation | {"opponents": three}) == (
+        f"{alone} against random (seat 1), heuristic (seat 2) and random (seat 3)"
+    )
+    assert f"over {alone} against scripted; " in verdict(evaluation | {"opponents": {"1": "scripted"}}).sentence
 
 
 def test_numbers_are_written_for_people():

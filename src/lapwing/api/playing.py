@@ -140,7 +140,7 @@ def evaluate(
 
 
 def with_references(plan: build.StagePlan, result: dict[str, Any], *, max_steps: int | None = None) -> dict[str, Any]:
-    """An evaluation with what its returns are to be held against: `references`, where anything is known.
+    """An evaluation with what its returns are to be held against: `opponents` and `references`, where there are any.
 
     Args:
       plan: whose game and opponents.
@@ -149,13 +149,15 @@ def with_references(plan: build.StagePlan, result: dict[str, Any], *, max_steps:
     """
     from lapwing.evaluation.references import references
 
+    fixed = build.against_fixed(plan)
     found = references(
         build.make_game(plan.game),
-        opponents=build.make_opponents(build.against_fixed(plan)),
+        opponents=build.make_opponents(fixed),
         seed=result["seed"],
         max_steps=max_steps or _max_steps(plan),
     )
-    return {**result, "references": found} if found else result
+    opponents = {str(seat): part.name for seat, part in sorted(fixed.opponents.items())}
+    return {**result, **({"opponents": opponents} if opponents else {}), **({"references": found} if found else {})}
 
 
 def _max_steps(plan: build.StagePlan) -> int:

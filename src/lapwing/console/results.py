@@ -67,7 +67,7 @@ def show_evaluation(result: dict[str, Any], *, with_verdict: bool = True) -> Non
     from rich.console import Console
     from rich.table import Table
 
-    from lapwing.report.verdict import part_table, reference_notes, table_rows, verdict
+    from lapwing.report.verdict import against, part_table, reference_notes, table_rows, verdict
 
     if with_verdict and {"trained", "untrained"} <= set(result["policies"]):
         say(verdict(result).sentence)
@@ -84,7 +84,7 @@ def show_evaluation(result: dict[str, Any], *, with_verdict: bool = True) -> Non
         say()
         print_table(*parts)
         say()
-    say(f"{result['episodes']} matches of {result['game']}, 95 % intervals.")
+    say(f"{result['episodes']} matches of {result['game']}{against(result)}, 95 % intervals.")
     for note in reference_notes(result):
         say(f"{note[:1].upper()}{note[1:]}.")
     if (usage := result.get("usage")) is not None:

@@ -238,9 +238,18 @@ def label(policy: str) -> str:
 
 
 def matches(evaluation: Mapping[str, Any]) -> str:
-    """How much was played, as "500 test matches of frozen_lake"."""
+    """How much was played, as "500 test matches of frozen_lake", and against whom."""
     number = evaluation["episodes"]
-    return f"{number:,} test match{'' if number == 1 else 'es'} of {evaluation['game']}"
+    return f"{number:,} test match{'' if number == 1 else 'es'} of {evaluation['game']}{against(evaluation)}"
+
+
+def against(evaluation: Mapping[str, Any]) -> str:
+    """Who had the other seats, as " against random", or " against random (seat 1) and heuristic (seat 2)"."""
+    opponents = evaluation.get("opponents") or {}
+    named = [f"{name} (seat {seat})" for seat, name in opponents.items()]
+    if len(set(opponents.values())) == 1:
+        named = [next(iter(opponents.values()))]
+    return f" against {', '.join(named[:-1])}{' and ' if len(named) > 1 else ''}{named[-1]}" if named else ""
 
 
 def interval_text(measure: Measure) -> str:
