@@ -135,3 +135,20 @@ def test_impossible_settings_are_refused(settings, said):
 def test_other_settings_keep_the_contract():
     check_game(SMALL, other_process=False)
     check_game(ConnectFour(rows=4, columns=2, connect=3, first=1), other_process=False)
+
+
+@pytest.mark.parametrize("first", [None, 0, 1])
+def test_the_middle_column_stays_just_below_the_ceiling(first):
+    game, returns = ConnectFour(first=first), []
+    for number in range(4_000):
+        rng = generator("middle", number)
+        state, transition = game.initial(rng), None
+        while transition is None or not transition.terminated:
+            legal = game.legal(state, state.mover)
+            by_rote = "d" if "d" in legal else legal[0]
+            action = by_rote if state.mover == 0 else legal[int(rng.integers(len(legal)))]
+            transition = game.step(state, {state.mover: action}, rng)
+            state = transition.state
+        returns.append(transition.reward[0])
+    found = sum(returns) / len(returns)
+    assert found < game.null_ceiling < found + 0.05

@@ -5,6 +5,7 @@ from lapwing.core.errors import UserError
 from lapwing.core.rng import generator
 from lapwing.games.contract import check_game
 from lapwing.games.matrix_game import KNOWN, MatrixGame, MatrixGameState
+from lapwing.games.rotated import Rotated
 from lapwing.policies.baselines import Scripted
 from lapwing.policies.opponents import exact_opponents
 
@@ -123,6 +124,11 @@ def test_hedge_is_exponential_weights_in_hundredths():
 def test_nobody_beats_the_random_opponent_by_more_than_the_ceiling():
     assert MatrixGame(rounds=7).null_ceiling == 0.0
     assert MatrixGame(game="prisoners_dilemma", rounds=2).null_ceiling == 6.0
+    # Against a random row, seat 1's first column pays 1.5, its second 0, its third 3; seat 0's best row pays 2.
+    game = MatrixGame(game="custom", payoffs=((1, 2, 3), (0, 0, 0)), other_payoffs=((1, 0, 6), (2, 0, 0)), rounds=2)
+    assert game.null_ceiling == 4.0
+    assert Rotated(game={"name": "matrix_game", "game": "custom", "payoffs": game.payoffs,
+                         "other_payoffs": game.other_payoffs, "rounds": 2}).null_ceiling == 5.0  # fmt: skip
 
 
 @pytest.mark.parametrize("seen", ["nothing", "last", "counts", "all"])

@@ -192,6 +192,12 @@ class MatrixGame:
         return self.rounds * max(sum(row) / len(row) for row in self.tables[0])
 
     @property
+    def rotated_null_ceiling(self) -> float:
+        """The same, where it is drawn on which seat that player sits."""
+        columns = zip(*self.tables[1], strict=True)
+        return (self.null_ceiling + self.rounds * max(sum(paid) / len(paid) for paid in columns)) / 2
+
+    @property
     def tables(self) -> tuple[_Matrix, _Matrix]:
         """What each seat gets: both with a row per action of seat 0 and a column per action of seat 1."""
         if self.game != "custom":

@@ -19,6 +19,7 @@ from lapwing.games.adapters.pettingzoo import Pettingzoo, from_pettingzoo, to_pe
 from lapwing.games.connect_four import ConnectFour
 from lapwing.games.contract import check_game
 from lapwing.games.frozen_lake import FrozenLake
+from lapwing.games.matrix_game import MatrixGame
 from lapwing.games.rotated import Rotated
 from lapwing.games.tic_tac_toe import TicTacToe
 from lapwing.policies.baselines import Random
@@ -75,11 +76,18 @@ def test_tic_tac_toe_has_its_5478_positions_and_each_pays_what_ours_pays():
     assert {shown(game, state): paid for state, paid in ended.items()} == own
 
 
-def test_who_never_looks_is_paid_the_same_in_every_seat_as_at_our_tic_tac_toe():
-    rotated = Rotated(game={"name": "pettingzoo"})
-    assert rotated.null_ceiling == Rotated(game={"name": "tic_tac_toe"}).null_ceiling
-    assert not any(found.exceeds(rotated.null_ceiling) for found in null_returns(rotated, range(200)))
-    assert Rotated(game={"name": "pettingzoo", "env": "connect_four_v3"}).null_ceiling is None
+OURS = {"tictactoe_v3": TicTacToe(first=0), "connect_four_v3": ConnectFour(first=0), "rps_v2": MatrixGame(rounds=15)}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_who_never_looks_is_paid_what_our_game_pays_in_the_first_seat_and_in_any(name):
+    name_in_recipes = type(OURS[name]).__module__.rpartition(".")[2]
+    for game, ours in (
+        (Pettingzoo(name), OURS[name]),
+        (Rotated(game={"name": "pettingzoo", "env": name}), Rotated(game={"name": name_in_recipes})),
+    ):
+        assert game.null_ceiling == ours.null_ceiling
+        assert not any(found.exceeds(game.null_ceiling) for found in null_returns(game, range(60)))
 
 
 def test_a_cell_is_where_its_name_says():

@@ -106,8 +106,11 @@ def _last_hand(observation: Any) -> PettingzooView:
     return PettingzooView(f"enemy : {_HANDS[observation] if observation < 3 else 'none'}")
 
 
+# The ceilings of the board games are those of `tic_tac_toe` and `connect_four`, where seat 0 begins and where it is
+# drawn who begins.
 KNOWN = {
-    "tictactoe_v3": Known(_CELL_NAMES, _tic_tac_toe, "none", True, (-1.0, 1.0), True, 0.75, 0.27),
-    "connect_four_v3": Known(_COLUMN_NAMES, _connect_four, "none", True, (-1.0, 1.0), True),
-    "rps_v2": Known(_HANDS[:3], _last_hand, "none", False, (-1.0, 1.0), True),
+    "tictactoe_v3": Known(_CELL_NAMES, _tic_tac_toe, "none", True, (-1.0, 1.0), True, 0.61, 0.27),
+    "connect_four_v3": Known(_COLUMN_NAMES, _connect_four, "none", True, (-1.0, 1.0), True, 0.88, 0.82),
+    # Against a random hand each hand is worth 0, exactly.
+    "rps_v2": Known(_HANDS[:3], _last_hand, "none", False, (-1.0, 1.0), True, 0.0, 0.0),
 }
