@@ -313,8 +313,9 @@ def test_words_are_those_of_the_views_and_the_actions():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"env": "tictaktoe_v3"}, "PettingZoo has no environment 'tictaktoe_v3'"),
-        ({"env": "os.path"}, "PettingZoo has no environment 'os.path'"),
+        ({"env": "tictaktoe_v3"}, "PettingZoo has no environment 'tictaktoe_v3'; did you mean tictactoe_v3"),
+        ({"env": "pettingzoo.classic.ches_v6"}, "did you mean chess_v6"),
+        ({"env": "os.path"}, "PettingZoo has no environment 'os.path'; such are connect_four_v3, rps_v2, tictactoe_v3"),
         ({"env": 7}, "7 is no environment of PettingZoo"),
         ({"env": "rps_v2", "settings": {"num_actions": 2}}, "'rps_v2' refuses its settings"),
         ({"env": "rps_v2", "settings": {"cycles": 2}}, "'rps_v2' refuses its settings"),
@@ -326,6 +327,8 @@ def test_words_are_those_of_the_views_and_the_actions():
 def test_what_cannot_be_played_is_said(settings, sentence):
     with pytest.raises(UserError, match=sentence.replace("(", r"\(")):
         _ = Pettingzoo(**settings).num_players
+    with pytest.raises(UserError, match=sentence.replace("(", r"\(")):
+        lapwing.from_pettingzoo(settings.pop("env", "tictactoe_v3"), **settings)
 
 
 def test_settings_that_do_not_exist_are_said():
@@ -482,3 +485,15 @@ def test_what_has_no_list_of_actions_or_no_room_is_said():
         to_pettingzoo(Talk())
     with pytest.raises(UserError, match=r"A view takes \d+ bytes, more than 8"):
         to_pettingzoo(TicTacToe(), size=8)
+
+
+def test_a_shipped_game_goes_out_by_its_name_and_what_is_no_game_is_said():
+    env = lapwing.to_pettingzoo("tic_tac_toe")
+    assert env.unwrapped.game == TicTacToe()
+    assert env.possible_agents == ["player_0", "player_1"]
+    assert lapwing.to_pettingzoo("chain", parallel=True).possible_agents == ["player_0"]
+    with pytest.raises(UserError, match="There is no 'tic_tac_to' in games; did you mean tic_tac_toe"):
+        lapwing.to_pettingzoo("tic_tac_to")
+    for other in (TicTacToe, 7):
+        with pytest.raises(UserError, match="takes a game, such as TicTacToe"):
+            lapwing.to_pettingzoo(other)

@@ -3,12 +3,13 @@
 import copy
 import importlib
 import importlib.util
+import pkgutil
 import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from lapwing.core.errors import UserError, shown
+from lapwing.core.errors import UserError, closest, shown
 from lapwing.games.adapters._pettingzoo_known import KNOWN
 
 # Where environments are looked for by their bare name.
@@ -73,11 +74,19 @@ def _module(name: str) -> ModuleType:
                     return importlib.import_module(full)
             except ImportError as error:
                 raise UserError(f"{name} needs a package that is not installed: {error}.") from error
-    known = ", ".join(sorted(KNOWN))
+    near = closest(bare, _names(package))
+    said = f"did you mean {' or '.join(near)}?" if near else f"such are {', '.join(sorted(KNOWN))}."
     raise UserError(
-        f"PettingZoo has no environment {shown(name)}; such are {known}. One of another package is given from Python: "
+        f"PettingZoo has no environment {shown(name)}; {said} One of another package is given from Python: "
         "lapwing.from_pettingzoo(module)."
     )
+
+
+def _names(package: ModuleType) -> list[str]:
+    """The environments of the package, whatever they need, with the number of their version."""
+    folders = [f"{folder}/{family}" for folder in package.__path__ for family in _FAMILIES]
+    found = {module.name for module in pkgutil.iter_modules(folders)}
+    return sorted(name for name in found if name.rpartition("_v")[2].isdigit())
 
 
 def _exists(full: str) -> bool:

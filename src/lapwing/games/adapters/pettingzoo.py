@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from lapwing.core import registry
 from lapwing.core.errors import UserError, nearest, shown
 from lapwing.core.rng import generator
 from lapwing.core.storage import canonical_json
@@ -313,6 +314,9 @@ def from_pettingzoo(env: Any, **settings: Any) -> Pettingzoo:
     Args:
       env: its name, a module with `env` or `parallel_env`, a function that makes one, or an environment.
       settings: further settings of the game `pettingzoo`, and keyword arguments of the environment in `settings`.
+
+    Raises:
+      UserError: there is no such environment, a setting does not fit it, or the package is missing.
     """
     names = {field.name for field in dataclasses.fields(Pettingzoo) if field.init}
     for name in settings:
@@ -321,7 +325,9 @@ def from_pettingzoo(env: Any, **settings: Any) -> Pettingzoo:
                 f"from_pettingzoo has no setting {shown(name)}; {nearest(name, names)} Keyword arguments of the "
                 "environment go into settings={…}."
             )
-    return Pettingzoo(env, **settings)
+    game = Pettingzoo(env, **settings)
+    _facts(game)  # whatever is wrong with it is said now, and not when it is played
+    return game
 
 
 def to_pettingzoo(
@@ -340,14 +346,21 @@ def to_pettingzoo(
     match, as in PettingZoo's own games of turns; in a parallel environment it is an error.
 
     Args:
-      game: of Lapwing.
+      game: of Lapwing, or the name of a shipped one. With one player there is one agent.
       parallel: all agents act in every step, for games in which all seats decide at once; else they take turns.
       max_steps: of the game, after which a match is truncated.
       actions: the texts of all actions, in the order of their numbers; None plays some matches to find them.
       encode: from a view to an array of fixed shape; None for the view's canonical JSON as `size` bytes.
       size: see `encode`.
       seed: of the matches that are begun without a seed.
+
+    Raises:
+      UserError: there is no such game, it takes any text and `actions` is left out, or the package is missing.
     """
+    if isinstance(game, str):
+        game = registry.resolve("games", game)()
+    elif isinstance(game, type) or not hasattr(game, "num_players"):
+        raise UserError(f"to_pettingzoo takes a game, such as TicTacToe(), or the name of one, not {shown(game)}.")
     package = pettingzoo_package()
     base, kind = (package.ParallelEnv, TogetherOutward) if parallel else (package.AECEnv, TurnsOutward)
     made = type(kind.__name__, (kind, base), {})(
