@@ -36,29 +36,37 @@ def test_the_exact_gradient_agrees_with_finite_differences_of_the_exact_return(l
 
 
 @pytest.mark.parametrize("block_bytes", [2**30, 1])
-def test_the_gram_matrix_holds_all_inner_products(lake, block_bytes):
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_the_gram_matrix_holds_all_inner_products(lake, block_bytes, share):
     truth = lake.truth()
     places = truth.places
-    gram = pair_gram(
-        lake.model, truth.distribution, places.views, places.legal, places.table.num_actions, block_bytes=block_bytes
-    )
     rng = np.random.default_rng(0)
-    one, two = rng.normal(size=(2, *truth.policy.shape))
-    first, second = gradient_of(lake, truth, one), gradient_of(lake, truth, two)
-    inner = sum((a * b).sum().item() for a, b in zip(first, second, strict=True))
-    assert one.ravel() @ gram @ two.ravel() == pytest.approx(inner, rel=1e-4)
-    # Σ_a π(a) ∇ log π(a) = 0 in every state.
-    weights = np.zeros_like(truth.policy)
-    weights[3] = truth.policy[3]
-    assert weights.ravel() @ gram @ weights.ravel() == pytest.approx(0.0, abs=1e-6)
+    one, two, goal = rng.normal(size=(3, *truth.policy.shape))
+    kept = np.flatnonzero(rng.random(truth.policy.size) < share)
+    among = np.isin(np.arange(truth.policy.size), kept).reshape(truth.policy.shape)
+    gram = pair_gram(lake.model, truth.distribution, places.views, places.legal, goal, kept, block_bytes=block_bytes)
+    assert gram.shape == (len(kept) + 1,) * 2
+    gradients = [gradient_of(lake, truth, weights) for weights in (one * among, two * among, goal)]
+    inner = [[sum((a * b).sum().item() for a, b in zip(g, h, strict=True)) for h in gradients] for g in gradients]
+    found = np.zeros((3, len(kept) + 1))
+    found[:2, :-1], found[2, -1] = [one.ravel()[kept], two.ravel()[kept]], 1.0
+    np.testing.assert_allclose(found @ gram @ found.T, inner, rtol=1e-4, atol=1e-6)
+    if share == 1.0:
+        # Σ_a π(a) ∇ log π(a) = 0 in every state.
+        weights = np.zeros_like(truth.policy)
+        weights[3] = truth.policy[3]
+        assert weights.ravel() @ gram[:-1, :-1] @ weights.ravel() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_gram_matrix_of_logits_by_hand():
-    gram = logit_gram(np.array([[0.25, 0.75], [0.5, 0.5]]))
+    policy = np.array([[0.25, 0.75], [0.5, 0.5]])
+    gram = logit_gram(policy, np.array([[2.0, 0], [0, 1]]), np.array([0, 1, 3]))
     # (1, 0) − (¼, ¾) = (¾, −¾), and (−¼, ¼): squared lengths 9/8 and 1/8, inner product −3/8
     np.testing.assert_allclose(gram[:2, :2], [[9 / 8, -3 / 8], [-3 / 8, 1 / 8]])
-    np.testing.assert_allclose(gram[2:, 2:], [[0.5, -0.5], [-0.5, 0.5]])
-    assert not gram[:2, 2:].any()
+    np.testing.assert_allclose(gram[2, 2], 0.5)
+    assert not gram[:2, 2].any()
+    # The exact gradient: 2 · (¾, −¾) in the first state, (−½, ½) in the second.
+    np.testing.assert_allclose(gram[3], [9 / 4, -3 / 4, 1 / 2, 4.5 + 0.5])
 
 
 def test_the_weights_of_units_are_summed_advantages():

@@ -133,13 +133,17 @@ def _audit_one(
         build.check_solvable(plan, build.make_game(plan.game), max_states=_MOST_STATES)
     stage = build.make_stage(build.played_here(plan), shop)
     matches = _matches(plan, shop, episodes)
+    watch({"event": "audit", "text": f"playing {len(matches):,} episodes"})
     batch, situation = _play(plan, stage, matches)
     starts = list(situation.starts())
     truth = Truth(shop.model, Places(situation, starts, max_states=_MOST_STATES))
+    states = f"{len(truth.places.deciding):,} states"
+    watch({"event": "audit", "text": f"solved {states}; gradients of what the episodes chose"})
     exact = exact_answer(shop.model, truth, batch)
     batch, sources = with_exact_columns(batch, truth, exact.advantage, shop.seed)
     own = {} if plan.credit is None else {plan.credit.name: plan.credit.settings}
     found, left_out = find_methods(methods, columns_of(batch), own, allow_code=allow_code)
+    watch({"event": "audit", "text": f"measuring {len(found)} methods"})
     sizes = _group_sizes(groups, batch, plan.sampler.settings.get("group_size"))
     rows, refused = measure(exact, batch, found, sizes, seed=shop.seed)
     return {

@@ -61,7 +61,8 @@ def run_of(path: Path) -> tuple[Path, Path | None]:
     Raises:
       UserError: it is a checkpoint without weights.
     """
-    whole = path.resolve()
+    # Not resolve(), which raises at a link that leads to itself.
+    whole = path.absolute()
     if whole.parent.name == "checkpoints":
         if not (whole / "model").is_dir():
             raise UserError(f"{path} holds no model; name a folder of RUN/checkpoints.")

@@ -1,6 +1,6 @@
 """The exact policy gradient and its estimates, all as weights on the gradients of log π(action | state)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,61 +28,79 @@ def pair_gram(
     distribution: Any,
     views: Sequence[Any],
     legal: Sequence[tuple[Any, ...]],
-    width: int,
+    exact: np.ndarray,
+    kept: np.ndarray,
     *,
     block_bytes: int = 2**30,
 ) -> np.ndarray:
-    """Inner products of ∇ log π(a | s) between all pairs of a state and an action, in the model's parameters.
+    """Inner products of ∇ log π(a | s) between pairs of a state and an action, and of them with the exact gradient.
 
-        K[(s, a), (s', a')] = ⟨∇ log π(a | s), ∇ log π(a' | s')⟩
+        K[i, j] = ⟨d_i, d_j⟩,   d_i = ∇ log π(a_i | s_i) for the kept pairs,   d_P = Σ_{s, a} exact[s, a] ∇ log π(a | s)
 
-    Every gradient that is a weighted sum of these needs no further backward pass. An invalid reply is an action of its
-    own, with the gradient of the log of the probability of all invalid replies together.
+    in the model's parameters. Every gradient that is a weighted sum of these needs no further backward pass. An invalid
+    reply is an action of its own, with the gradient of the log of the probability of all invalid replies together.
+    Only the pairs that somebody weights are worth their rows: work grows as the square of P.
 
     Args:
       model: whose parameters.
       distribution: an `ActionDistribution` of it.
       views, legal: the S states.
-      width: A; pair (s, a) has the number s · (A + 1) + a, and an invalid reply has a = A.
+      exact: [S, A + 1] weights of the exact gradient; pair (s, a) has the number s · (A + 1) + a, and an invalid
+        reply has a = A.
+      kept: [P] numbers of the pairs that get a row, ascending.
       block_bytes: memory that the gradients of a block of states may take.
 
     Returns:
-      float64 [S · (A + 1), S · (A + 1)]; 0 where the action does not exist.
+      float64 [P + 1, P + 1]; the last one is the exact gradient. 0 where the action does not exist.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    size = sum(parameter.numel() for parameter in parameters)
-    per_block = max(1, block_bytes // (4 * size * (width + 1)))
-    blocks = [range(first, min(first + per_block, len(views))) for first in range(0, len(views), per_block)]
+    size, width = sum(parameter.numel() for parameter in parameters), exact.shape[1]
+    states, actions = np.divmod(kept, width)
+
+    def logprobs(state: int) -> torch.Tensor:
+        """[A + 1], −∞ where the action does not exist."""
+        (found,) = distribution.logprobs([views[state]], [legal[state]])
+        missing = found.new_full((width - len(found),), -torch.inf)
+        return torch.cat([found[:-1], missing, found[-1:]])
 
     def gradients(block: range) -> torch.Tensor:
-        rows = torch.zeros((len(block) * (width + 1), size), device=parameters[0].device)
-        for at, state in enumerate(block):
-            (logprob,) = distribution.logprobs([views[state]], [legal[state]])
-            for number, gradient in enumerate(_gradients(logprob, parameters)):
-                action = width if number == len(legal[state]) else number
-                rows[at * (width + 1) + action] = gradient
+        rows = torch.zeros((len(block), size), device=parameters[0].device)
+        logprob, at = torch.empty(0), -1
+        for row, pair in enumerate(block):
+            if states[pair] != at:
+                at = int(states[pair])
+                logprob = logprobs(at)
+            if torch.isfinite(logprob[actions[pair]]):
+                rows[row] = _gradient(logprob[actions[pair]], parameters)
         return rows
 
-    gram = np.zeros((len(views) * (width + 1),) * 2)
+    goal = torch.zeros((1, size), device=parameters[0].device)
+    for state in np.flatnonzero(exact.any(axis=1)).tolist():
+        logprob = logprobs(state)
+        weight = torch.from_numpy(exact[state]).to(logprob)
+        counts = torch.isfinite(logprob) & (weight != 0)
+        if counts.any():
+            goal += _gradient((weight[counts] * logprob[counts]).sum(), parameters)
+    gram = np.zeros((len(kept) + 1,) * 2)
+    gram[-1:, -1:] = _inner(goal, goal)
+    per_block = max(1, block_bytes // (4 * size))
+    blocks = [range(first, min(first + per_block, len(kept))) for first in range(0, len(kept), per_block)]
     for number, block in enumerate(blocks):
         rows = gradients(block)
+        here = slice(block.start, block.stop)
+        gram[here, -1:] = _inner(rows, goal)
+        gram[-1:, here] = gram[here, -1:].T
         for other in blocks[number:]:
-            columns = rows if other is block else gradients(other)
-            part = _inner(rows, columns)
-            here, there = (slice(b.start * (width + 1), b.stop * (width + 1)) for b in (block, other))
-            gram[here, there] = part
-            gram[there, here] = part.T
+            there = slice(other.start, other.stop)
+            gram[here, there] = _inner(rows, rows if other is block else gradients(other))
+            gram[there, here] = gram[here, there].T
     return gram
 
 
-def _gradients(logprob: torch.Tensor, parameters: list[Any]) -> Iterator[torch.Tensor]:
-    for value in logprob:
-        if not torch.isfinite(value):
-            yield torch.zeros(sum(p.numel() for p in parameters))
-            continue
-        found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-        parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
-        yield torch.cat([part.reshape(-1).float() for part in parts])
+def _gradient(value: torch.Tensor, parameters: list[Any]) -> torch.Tensor:
+    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+    parts = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+    return torch.cat([part.reshape(-1).float() for part in parts])
 
 
 def _inner(rows: torch.Tensor, columns: torch.Tensor) -> np.ndarray:
@@ -93,22 +111,28 @@ def _inner(rows: torch.Tensor, columns: torch.Tensor) -> np.ndarray:
     return total
 
 
-def logit_gram(policy: np.ndarray) -> np.ndarray:
+def logit_gram(policy: np.ndarray, exact: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """The same inner products where every state has logits of its own, one for each action.
 
-        K[(s, a), (s, a')] = (e_a − π(s)) · (e_a' − π(s)),   0 between different states
+        ⟨d(s, a), d(s, a')⟩ = (e_a − π(s)) · (e_a' − π(s)),   0 between different states
 
     Args:
       policy: [S, A] probabilities, an invalid reply among the actions.
+      exact: [S, A] weights of the exact gradient.
+      kept: [P] numbers of the pairs that get a row, ascending.
 
     Returns:
-      float64 [S · A, S · A].
+      float64 [P + 1, P + 1]; the last one is the exact gradient.
     """
-    states, actions = policy.shape
-    gram = np.zeros((states, actions, states, actions))
-    score = np.eye(actions) - policy[:, None, :]
-    gram[np.arange(states), :, np.arange(states), :] = score @ score.transpose(0, 2, 1)
-    return gram.reshape(states * actions, states * actions)
+    states, actions = np.divmod(kept, policy.shape[1])
+    score = np.eye(policy.shape[1])[actions] - policy[states]
+    # In the logits of a state the exact gradient is Σ_a exact[s, a] (e_a − π(s)).
+    goal = exact - exact.sum(axis=1, keepdims=True) * policy
+    gram = np.zeros((len(kept) + 1,) * 2)
+    gram[:-1, :-1] = (score @ score.T) * (states[:, None] == states)
+    gram[:-1, -1] = gram[-1, :-1] = (score * goal[states]).sum(axis=1)
+    gram[-1, -1] = (goal**2).sum()
+    return gram
 
 
 def unit_weights(advantage: np.ndarray, pair: np.ndarray, unit: np.ndarray, num_pairs: int) -> np.ndarray:

@@ -14,7 +14,8 @@ from lapwing.core import rng as streams
 from lapwing.core.batch import EpisodeBatch
 from lapwing.core.errors import LapwingError
 
-# With more pairs of a state and an action the gradients are left out: their inner products grow as the square.
+# With more pairs of a state and an action in the episodes the gradients are left out: their inner products grow as
+# the square.
 MOST_PAIRS = 3000
 # With fewer groups their spread says little, and episodes are taken as independent instead.
 FEWEST_GROUPS = 20
@@ -29,8 +30,9 @@ class Exact:
       place: number of the state, steps left and retries used of each step, [N].
       pair: number of the state and reply of each step, [N].
       weights: of the exact gradient, [pairs].
-      gram: inner products of the gradients of the pairs in the model's parameters, [pairs, pairs]; None where there
-        are more than `MOST_PAIRS`.
+      kept: numbers of the P pairs that the episodes have, ascending.
+      gram: inner products in the model's parameters of the gradients of these pairs, and last the exact gradient,
+        [P + 1, P + 1]; None where P is more than `MOST_PAIRS`.
       logit_gram: the same in logits of every state's own.
     """
 
@@ -38,6 +40,7 @@ class Exact:
     place: np.ndarray
     pair: np.ndarray
     weights: np.ndarray
+    kept: np.ndarray
     gram: np.ndarray | None
     logit_gram: np.ndarray | None
 
@@ -52,18 +55,19 @@ def exact_answer(model: Any, truth: Any, batch: EpisodeBatch) -> Exact:
     """
     places = truth.places
     view, left, level, action = places.locate(batch)
-    levels, times, views, actions = truth.advantages.shape
-    is_small = views * actions <= MOST_PAIRS
-    gram = None
-    if is_small:
-        gram = pair_gram(model, truth.distribution, places.views, places.legal, places.table.num_actions)
+    levels, times, _, actions = truth.advantages.shape
+    pair, weights = view * actions + action, truth.gradient_weights
+    kept = np.unique(pair)
+    is_small = len(kept) <= MOST_PAIRS
+    gram = pair_gram(model, truth.distribution, places.views, places.legal, weights, kept) if is_small else None
     return Exact(
         advantage=truth.advantages[level, left, view, action],
         place=(view * times + left) * levels + level,
-        pair=view * actions + action,
-        weights=truth.gradient_weights.ravel(),
+        pair=pair,
+        weights=weights.ravel(),
+        kept=kept,
         gram=gram,
-        logit_gram=logit_gram(truth.policy) if is_small else None,
+        logit_gram=logit_gram(truth.policy, weights, kept) if is_small else None,
     )
 
 
@@ -124,12 +128,15 @@ def _measure_one(exact: Exact, batch: EpisodeBatch, method: Method, size: int, s
 
 def _gradients(exact: Exact, estimate: np.ndarray, unit: np.ndarray, of_step: np.ndarray, key: int) -> dict[str, Any]:
     size = np.bincount(unit).astype(np.float64)
+    # The last direction is the exact gradient itself.
+    goal = np.zeros(len(exact.kept) + 1)
+    goal[-1] = 1.0
+    weights = unit_weights(estimate, np.searchsorted(exact.kept, exact.pair), of_step, len(goal))
     row: dict[str, Any] = {}
     for prefix, gram in (("gradient", exact.gram), ("logit_gradient", exact.logit_gram)):
         found = Signal(None, None)
         if gram is not None:
-            weights = unit_weights(estimate, exact.pair, of_step, len(exact.weights))
-            found = signal(weights, size, exact.weights, gram, streams.generator("audit", key, prefix))
+            found = signal(weights, size, goal, gram, streams.generator("audit", key, prefix))
         row[f"{prefix}_cosine"] = None if found.cosine is None else found.cosine.to_dict()
         row[f"{prefix}_episodes_for_snr_1"] = found.episodes_for_snr_1
     return row
