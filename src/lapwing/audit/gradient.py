@@ -1,6 +1,6 @@
 """The exact policy gradient and its estimates, all as weights on the gradients of log π(action | state)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,13 +74,7 @@ def pair_gram(
                 rows[row] = _gradient(logprob[actions[pair]], parameters)
         return rows
 
-    goal = torch.zeros((1, size), device=parameters[0].device)
-    for state in np.flatnonzero(exact.any(axis=1)).tolist():
-        logprob = logprobs(state)
-        weight = torch.from_numpy(exact[state]).to(logprob)
-        counts = torch.isfinite(logprob) & (weight != 0)
-        if counts.any():
-            goal += _gradient((weight[counts] * logprob[counts]).sum(), parameters)
+    goal = _exact_gradient(logprobs, exact, parameters)
     gram = np.zeros((len(kept) + 1,) * 2)
     gram[-1:, -1:] = _inner(goal, goal)
     per_block = max(1, block_bytes // (4 * size))
@@ -95,6 +89,18 @@ def pair_gram(
             gram[here, there] = _inner(rows, rows if other is block else gradients(other))
             gram[there, here] = gram[here, there].T
     return gram
+
+
+def _exact_gradient(logprobs: Callable[[int], torch.Tensor], exact: np.ndarray, parameters: list[Any]) -> torch.Tensor:
+    """[1, parameters]: Σ exact[s, a] ∇ log π(a | s), a backward pass for each state."""
+    total = torch.zeros((1, sum(parameter.numel() for parameter in parameters)), device=parameters[0].device)
+    for state in np.flatnonzero(exact.any(axis=1)).tolist():
+        logprob = logprobs(state)
+        weight = torch.from_numpy(exact[state]).to(logprob)
+        counts = torch.isfinite(logprob) & (weight != 0)
+        if counts.any():
+            total += _gradient((weight[counts] * logprob[counts]).sum(), parameters)
+    return total
 
 
 def _gradient(value: torch.Tensor, parameters: list[Any]) -> torch.Tensor:
