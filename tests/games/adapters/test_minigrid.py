@@ -69,6 +69,32 @@ def test_the_shortest_way_is_paid_as_the_environment_pays_it():
     assert won.reward[0] == pytest.approx(1 - 0.9 * 5 / 100)
 
 
+def fewest_moves(game, start):
+    """The length of the shortest way to the goal."""
+    seen, states = set(), [start]
+    for moves in range(1, 8):
+        reached = []
+        for state in states:
+            for action in ("left", "right", "forward"):
+                transition = game.step(state, {0: action}, generator("way"))
+                if transition.success == {0: True}:
+                    return moves
+                if (place := text(game, transition.state)) not in seen:
+                    seen.add(place)
+                    reached.append(transition.state)
+        states = reached
+    raise AssertionError("no way of seven moves")
+
+
+# Fails when the limit or the goal's place is another one. Every place and direction of the room reads differently.
+def test_the_best_known_of_the_smallest_room_is_the_mean_of_the_shortest_ways():
+    game = Minigrid(env="MiniGrid-Empty-Random-5x5-v0")
+    starts = {text(game, state): state for state in (game.initial(generator("room", n)) for n in range(400))}
+    fewest = [fewest_moves(game, state) for state in starts.values()]
+    assert len(fewest) == 32
+    assert game.best_known.score == pytest.approx(1 - 0.9 * np.mean(fewest) / 100)
+
+
 def test_a_key_is_carried_and_a_door_opened():
     game = Minigrid(env="MiniGrid-DoorKey-5x5-v0")
     for number in range(40):

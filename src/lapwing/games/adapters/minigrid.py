@@ -17,6 +17,9 @@ from lapwing.games.adapters.gymnasium import Gymnasium
 
 ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
 
+# Mean returns of a match that those stay below who never look. In the empty room random play got 0.306 in 500 matches.
+_NULL_CEILINGS = {"MiniGrid-Dynamic-Obstacles-5x5-v0": 0.05, "MiniGrid-Empty-Random-5x5-v0": 0.4}
+
 
 @dataclass(frozen=True)
 class Minigrid:
@@ -63,11 +66,13 @@ class Minigrid:
     @property
     def null_ceiling(self) -> float | None:
         """What those get at most who never look, where that was measured."""
-        return 0.05 if self.env == "MiniGrid-Dynamic-Obstacles-5x5-v0" and not self.options else None
+        return _NULL_CEILINGS.get(self.env) if not self.options else None
 
     @property
     def best_known(self) -> BestKnown:
-        """The bound of what MiniGrid pays."""
+        """The optimum of the smallest room, else the bound of what MiniGrid pays."""
+        if self.env == "MiniGrid-Empty-Random-5x5-v0" and not self.options:
+            return BestKnown(0.9685, "shortest ways from all 32 starts, exact: 3.5 moves on average, of a limit of 100")
         return BestKnown(1.0, "a bound that nobody reaches: success pays 1 − 0.9 · steps / limit")
 
     @property
