@@ -1,6 +1,8 @@
 """`lapwing check-game` finds each of the planted faults, names the promise, and says how to see it again."""
 
 import contextlib
+import gc
+import importlib
 import io
 import json
 import shlex
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lapwing import cli
+from lapwing.games._traces import bytes_left
 from lapwing.games.contract import PROMISES
 
 HERE = Path(__file__).parent
@@ -161,6 +164,19 @@ def test_a_call_that_never_returns_is_ended_and_told(name, check):
     # Nothing is left of the watch.
     assert not hasattr(kind.step, "__wrapped__")
     assert "players" not in vars(kind)
+
+
+def test_memory_is_found_whatever_was_there_before_and_nothing_stays_set_aside(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    planted = importlib.import_module("planted")
+    # The tests themselves set aside what they import; a process of a user's has set aside nothing.
+    gc.unfreeze()
+    try:
+        assert bytes_left(planted.KeepsEverything(), range(5), 20) > 64
+        assert bytes_left(planted.Ladder(), range(5), 20) == 0.0
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.freeze()
 
 
 def test_what_could_not_be_looked_at_is_said(check):

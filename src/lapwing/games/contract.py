@@ -15,7 +15,6 @@ from lapwing.core.rng import generator
 from lapwing.core.storage import canonical_json
 from lapwing.core.types import State
 from lapwing.games._checked_match import Broken, CheckedMatch, Ended, Tell, choose, texts_of
-from lapwing.games._elsewhere import digests_elsewhere
 from lapwing.games._watchdog import Position
 
 # What `check_game` looks at, and after it the rest of what `lapwing check-game` looks at.
@@ -185,11 +184,18 @@ def compare_matches(game: Any, tell: Tell, numbers: Sequence[int], max_steps: in
         if once != elsewhere:
             found = "plays a match differently in a second instance; keep all memory in the state"
             tell(Broken("no leak", found, number, matches=len(numbers), first=numbers[0]), None)
-    found = digests_elsewhere(game, numbers, max_steps, processes) if processes else None
+    found = _elsewhere(game, numbers, max_steps, processes) if processes else None
     for number, once, digests in zip(numbers, forward, zip(*(found or ()), strict=True), strict=False):
         if set(digests) != {_digest([once])}:
             found = "plays a match differently in another process, on another day or with another hash seed"
             tell(Broken("same seed", found, number, matches=1, first=number), None)
+
+
+def _elsewhere(game: Any, numbers: Sequence[int], max_steps: int, processes: int) -> list[list[str]] | None:
+    # Those other processes import this module too, and start none.
+    from lapwing.games._elsewhere import digests_elsewhere
+
+    return digests_elsewhere(game, numbers, max_steps, processes)
 
 
 @contextlib.contextmanager
