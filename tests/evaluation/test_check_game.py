@@ -4,6 +4,7 @@ import contextlib
 import gc
 import importlib
 import io
+import itertools
 import json
 import shlex
 import subprocess
@@ -177,6 +178,25 @@ def test_memory_is_found_whatever_was_there_before_and_nothing_stays_set_aside(m
         assert gc.get_freeze_count() == 0
     finally:
         gc.freeze()
+
+
+@pytest.mark.parametrize(("name", "leaks"), [("KeepsEverything", True), ("Ladder", False)])
+def test_what_comes_and_goes_hides_no_leak_and_is_none(monkeypatch, name, leaks):
+    monkeypatch.syspath_prepend(str(HERE))
+    game = getattr(importlib.import_module("planted"), name)
+    held, calls = [], itertools.count()
+
+    class Borrows(game):
+        def initial(self, rng):
+            # Taken in one round of eight matches, given back in the next.
+            number = next(calls)
+            if number % 16 == 0:
+                held.append(bytearray(100_000))
+            elif number % 16 == 8:
+                held.clear()
+            return game.initial(self, rng)
+
+    assert (bytes_left(Borrows(), [0], 20) > 0.0) is leaks
 
 
 def test_what_could_not_be_looked_at_is_said(check):

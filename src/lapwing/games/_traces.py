@@ -19,17 +19,19 @@ from lapwing.core.types import State
 from lapwing.games._checked_match import choose
 from lapwing.games._watchdog import Position
 
-# Bytes that a match may leave behind, each time that it is played again: what Python and packages keep for themselves
-# is less (names that are looked up again; 100 bytes with MiniGrid).
+# Bytes that a match may leave behind, on all lines of code together, each time that it is played again: what Python
+# and packages keep for themselves is less (names that are looked up again; 100 bytes with MiniGrid).
 _LEAK = 128
 # Rounds of the same matches. The first ones fill caches; every later one must leave nothing.
 _WARM, _ROUNDS = 4, 8
-# Matches in a round, at least, by repeating the few that are given: what else the process keeps or frees meanwhile
-# (some 100 bytes a round) is a share of so many.
+# Matches in a round, at least, by repeating the few that are given: what else the process keeps meanwhile is a share of
+# so many.
 _PLAYS = 8
 # Of a large container as many items are looked at.
 _MOST_ITEMS = 1_000
 _DEEPEST = 5
+_Line = tuple[str, int]
+_MEASURING = (__file__, tracemalloc.__file__)
 _PLAIN = (bool, int, float, complex, str, bytes, bytearray, type(None), range)
 _CONTAINERS = (list, tuple, set, frozenset, collections.deque)
 # Their globals are nobody's memory of a match.
@@ -118,14 +120,17 @@ def bytes_left(game: Any, numbers: Sequence[int], max_steps: int) -> float:
       max_steps: after how many steps a match is cut off.
 
     Returns:
-      The second smallest of the rounds, because what else the process frees may hide one; 0 where two left nothing.
+      The sum over lines of code of what they allocated and nobody freed: of the rounds the second smallest, line by
+      line. What leaks does so in every round and on the same line; what other threads and caches take and give back
+      comes and goes. 0 where it is little.
     """
     plays = [*numbers] * max(1, _PLAYS // len(numbers))
     was_tracing = tracemalloc.is_tracing()
     if not was_tracing:
         tracemalloc.start()
-    left: list[float] = []
-    before = 0
+    grown: list[dict[_Line, int]] = []
+    before: dict[_Line, int] = {}
+    left = 0.0
     # What was there before is set aside, or each collection would go through all of it.
     is_free = gc.get_freeze_count() == 0
     if is_free:
@@ -135,18 +140,31 @@ def bytes_left(game: Any, numbers: Sequence[int], max_steps: int) -> float:
             for number in plays:
                 play_once(game, number, max_steps)
             gc.collect()
-            size = tracemalloc.get_traced_memory()[0]
+            held = _held_by_line()
             if number_of_round >= _WARM:
-                left = sorted((*left, (size - before) / len(plays)))[:2]
-                if len(left) == 2 and left[1] <= _LEAK:
+                grown.append({line: size - before.get(line, 0) for line, size in held.items()})
+            before = held
+            if len(grown) > 1:
+                every = (sorted(one.get(line, 0) for one in grown)[1] for line in grown[0])
+                left = sum(max(0, size) for size in every) / len(plays)
+                if left <= _LEAK:
                     return 0.0
-            before = size
     finally:
         if is_free:
             gc.unfreeze()
         if not was_tracing:
             tracemalloc.stop()
-    return left[1]
+    return left
+
+
+def _held_by_line() -> dict[_Line, int]:
+    """Bytes that are held, by file and line of who allocated them; what measures does not count."""
+    held: dict[_Line, int] = collections.defaultdict(int)
+    for trace in tracemalloc.take_snapshot().traces:
+        frame = trace.traceback[-1]
+        if frame.filename not in _MEASURING:
+            held[frame.filename, frame.lineno] += trace.size
+    return held
 
 
 def changed_memory(game: Any, numbers: Sequence[int], max_steps: int) -> list[str]:
